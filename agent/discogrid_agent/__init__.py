@@ -1,0 +1,1 @@
+"""Lends a machine: runs signed tasks in a box and returns their results."""

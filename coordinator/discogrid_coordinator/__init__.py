@@ -1,0 +1,1 @@
+"""Schedules tasks on agents and keeps what was accepted."""

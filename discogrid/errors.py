@@ -1,0 +1,124 @@
+"""One tree of errors; a class's docstring is the sentence its user reads.
+
+DiscogridError
+├── UsageError               the command or a setting is wrong            exit 2
+├── InputError               an input, script or asset cannot be used     exit 2
+├── GridError                no grid answers, or it refuses us            exit 3
+│   └── HandshakeRefused     the other side does not accept this node
+├── NoAgentFits              a task can never be placed                   exit 4
+├── WaitTimeout              a wait took longer than its limit            exit 5
+├── IntegrityError           a digest, signature or archive is wrong      exit 7
+│   ├── SignatureRefused     an envelope was not signed by who it claims
+│   └── HostileArchive       an archive would write where it must not
+├── WireError                a peer sent bytes that are no message
+├── BlobError                a blob cannot be stored, found or moved
+├── SandboxError             the box cannot be built on this machine
+├── KeyFileError             a key file is missing, damaged or readable by others
+└── MissingProgram           a program or extra this command needs is absent
+"""
+
+from enum import IntEnum
+from inspect import cleandoc
+
+
+class ExitCode(IntEnum):
+    """What a discogrid command's exit code says."""
+
+    SUCCEEDED = 0
+    TASK_FAILED = 1
+    USAGE = 2
+    NO_GRID = 3
+    UNPLACEABLE = 4
+    WAIT_TIMED_OUT = 5
+    CANCELLED = 6
+    INTEGRITY = 7
+    INTERRUPTED = 130
+
+
+class DiscogridError(Exception):
+    """Something went wrong in discogrid."""
+
+    exit_code = ExitCode.TASK_FAILED
+
+    def __init__(self, what: str = "", *, why: str = "", fix: str = "") -> None:
+        """Say *what* happened, *why* it probably did and what to do about it (*fix*); the docstring fills a gap."""
+        self.what = what or cleandoc(type(self).__doc__ or "")
+        self.why = why
+        self.fix = fix
+        super().__init__(self.what)
+
+    def __str__(self) -> str:
+        """All that is known, one sentence after the other."""
+        return "\n".join(part for part in (self.what, self.why, self.fix) if part)
+
+
+class UsageError(DiscogridError):
+    """The command cannot be understood; see its --help."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(DiscogridError):
+    """An input cannot be used; nothing was submitted."""
+
+    exit_code = ExitCode.USAGE
+
+
+class GridError(DiscogridError):
+    """No grid is in reach; start one with `discogrid up`, or run on this machine alone with --local."""
+
+    exit_code = ExitCode.NO_GRID
+
+
+class HandshakeRefused(GridError):
+    """The grid does not accept this node."""
+
+
+class NoAgentFits(DiscogridError):
+    """No agent of this grid can ever run the task."""
+
+    exit_code = ExitCode.UNPLACEABLE
+
+
+class WaitTimeout(DiscogridError):
+    """The job did not end in time; it goes on, and `discogrid wait` can be called again."""
+
+    exit_code = ExitCode.WAIT_TIMED_OUT
+
+
+class IntegrityError(DiscogridError):
+    """Bytes are not what they were promised to be; they were not used."""
+
+    exit_code = ExitCode.INTEGRITY
+
+
+class SignatureRefused(IntegrityError):
+    """The signature does not belong to a member of this grid; nothing was run or unpacked."""
+
+
+class HostileArchive(IntegrityError):
+    """The archive would write outside its folder or is built to exhaust this machine; nothing was unpacked."""
+
+
+class WireError(DiscogridError):
+    """A peer sent bytes that are not a message of this protocol; the message was dropped."""
+
+
+class BlobError(DiscogridError):
+    """A blob could not be stored, found or moved."""
+
+
+class SandboxError(DiscogridError):
+    """The box cannot be built on this machine; `discogrid doctor` names the fixing command."""
+
+
+class KeyFileError(DiscogridError):
+    """A key file is missing, damaged, or readable by other users of this machine."""
+
+    exit_code = ExitCode.USAGE
+
+
+class MissingProgram(DiscogridError):
+    """A program or an optional part that this command needs is not installed."""
+
+    exit_code = ExitCode.USAGE
