@@ -1,0 +1,390 @@
+"""Every message on the wire, one typed struct each; payload frames ride behind the header and are named in the docstring.
+
+Control messages flow between agents or clients, which dial out, and the coordinator. Blob messages flow on sockets of
+their own, so that a gigabyte never delays a heartbeat. Adding a field with a default keeps the version before readable.
+"""
+
+import msgspec
+
+from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
+from discogrid.views import AgentView, JobView, TaskView
+
+PROTOCOL = 1  # this version and the one before are accepted
+PROTOCOL_OLDEST = 1
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every message is."""
+
+
+# -- handshake
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """A node introduces itself; the first message of every session, and the answer to Resync."""
+
+    protocol: int
+    software: str
+    role: Role
+    session: str  # random per process: the same session is the same process after a reconnect
+    name: str  # an agent's own name, a client's program
+    platform: str
+    python: str
+    clock: float  # seconds since 1970
+    slots: int = 0
+    memory_bytes: int = 0
+    gpus: int = 0
+    sandbox: str = "none"
+    network: bool = False
+    capabilities: tuple[str, ...] = ()
+    holds: tuple[Run, ...] = ()  # what an agent that was away still has
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
+    """The coordinator accepts a Hello. Payload: [roster envelope]."""
+
+    protocol: int
+    software: str
+    name: AgentId  # what the grid calls this agent or client
+    coordinator: NodeId
+    lease: int  # this incarnation of the coordinator
+    heartbeat_s: float
+    lease_s: float
+    clock: float
+    blob_endpoint: str  # tcp://*:port means: the host that was dialled
+    idle_exit_s: float | None = None
+
+
+class Refused(Message, frozen=True, kw_only=True, tag="refused"):
+    """A request is not accepted; `request` is 0 for the handshake."""
+
+    code: str
+    what: str
+    why: str = ""
+    fix: str = ""
+    request: int = 0
+
+
+class Resync(Message, frozen=True, kw_only=True, tag="resync"):
+    """The sender has no session with this node any more: say Hello again."""
+
+
+class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
+    """A node leaves; an agent has given back what it held."""
+
+    reason: str = ""
+
+
+# -- agent and coordinator
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """An agent lives and holds these runs."""
+
+    holds: tuple[Run, ...] = ()
+
+
+class HeartbeatSeen(Message, frozen=True, kw_only=True, tag="heartbeat-seen"):
+    """The coordinator lives."""
+
+
+class JobSpec(Message, frozen=True, kw_only=True, tag="job-spec"):
+    """A job's signed manifest, once a connection, before its first run. Payload: [job envelope]."""
+
+    job: JobId
+
+
+class RunTasks(Message, frozen=True, kw_only=True, tag="run-tasks"):
+    """Tasks to run. Payload: [leaves of all runs, in order][proofs, one a run]."""
+
+    runs: tuple[Run, ...]
+
+
+class TasksStarted(Message, frozen=True, kw_only=True, tag="tasks-started"):
+    """These attempts are running now."""
+
+    runs: tuple[Run, ...]
+
+
+class TasksReturned(Message, frozen=True, kw_only=True, tag="tasks-returned"):
+    """These attempts were not started and are given back."""
+
+    runs: tuple[Run, ...]
+    reason: str = ""
+
+
+class TaskDone(msgspec.Struct, frozen=True, kw_only=True):
+    """One ended attempt, as its agent tells it; the signed result says the same."""
+
+    attempt: Attempt
+    outcome: Outcome
+    reason: str = ""
+    retryable: bool = True
+    exit: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    seconds: float = 0.0
+    archive: Digest | None = None
+    archive_bytes: int = 0
+    inline: bool = False  # whether the archive is in the payload
+
+
+class TasksDone(Message, frozen=True, kw_only=True, tag="tasks-done"):
+    """Ended attempts. Payload: [result envelopes, one a task][inline archives, in order]."""
+
+    tasks: tuple[TaskDone, ...]
+
+
+class TasksCommitted(Message, frozen=True, kw_only=True, tag="tasks-committed"):
+    """These results are durable: the agent may forget them."""
+
+    attempts: tuple[Attempt, ...]
+
+
+class TasksDiscarded(Message, frozen=True, kw_only=True, tag="tasks-discarded"):
+    """These results are not wanted (late, double, cancelled): the agent may forget them."""
+
+    attempts: tuple[Attempt, ...]
+
+
+class CancelTasks(Message, frozen=True, kw_only=True, tag="cancel-tasks"):
+    """Stop these attempts, running or not."""
+
+    runs: tuple[Run, ...]
+
+
+class JobEnded(Message, frozen=True, kw_only=True, tag="job-ended"):
+    """Nothing of the job will run any more: its blobs leave the agent's disk."""
+
+    job: JobId
+
+
+class FollowLogs(Message, frozen=True, kw_only=True, tag="follow-logs"):
+    """A reader wants the output of this running attempt from now on (and what is kept of it), or no longer."""
+
+    attempt: Attempt
+    follow: bool = True
+
+
+class LogChunk(Message, frozen=True, kw_only=True, tag="log-chunk"):
+    """Output of a running attempt. Payload: [bytes]."""
+
+    attempt: Attempt
+    stream: str  # stdout | stderr
+    offset: int  # bytes since the stream began
+
+
+# -- client and coordinator; `request` pairs an answer with its question
+
+
+class SubmitJob(Message, frozen=True, kw_only=True, tag="submit-job"):
+    """A signed job. Payload: [job envelope][leaves]. Sent again with the same envelope, it is the same job."""
+
+    request: int
+    hold: bool = False
+
+
+class JobAccepted(Message, frozen=True, kw_only=True, tag="job-accepted"):
+    """The job is durable and has this id."""
+
+    request: int
+    job: JobId
+
+
+class BlobsMissing(Message, frozen=True, kw_only=True, tag="blobs-missing"):
+    """The coordinator needs these blobs first (at most BLOBS_MISSING_MAX are named at once)."""
+
+    request: int
+    digests: tuple[Digest, ...]
+
+
+class Query(Message, frozen=True, kw_only=True, tag="query"):
+    """What is there? `what` is jobs, job, tasks or agents."""
+
+    request: int
+    what: str
+    job: JobId | None = None
+    start: int = 0
+    count: int = 512
+
+
+class Answer(Message, frozen=True, kw_only=True, tag="answer"):
+    """What a Query or an Act asked for."""
+
+    request: int
+    jobs: tuple[JobView, ...] = ()
+    tasks: tuple[TaskView, ...] = ()
+    agents: tuple[AgentView, ...] = ()
+    reasons: dict[str, str] = {}
+    more: bool = False
+
+
+class Act(Message, frozen=True, kw_only=True, tag="act"):
+    """Do something to a job: `what` is cancel, release, archive or retry."""
+
+    request: int
+    what: str
+    job: JobId
+
+
+class GetResults(Message, frozen=True, kw_only=True, tag="get-results"):
+    """The signed results of these tasks of a job."""
+
+    request: int
+    job: JobId
+    indices: tuple[int, ...]
+
+
+class Results(Message, frozen=True, kw_only=True, tag="results"):
+    """Signed results. Payload: [result envelopes, in the order of `indices`]; a task without one is left out."""
+
+    request: int
+    job: JobId
+    indices: tuple[int, ...]
+
+
+class GetJob(Message, frozen=True, kw_only=True, tag="get-job"):
+    """A job's signed manifest and leaves, for its submitter: answered by JobContent."""
+
+    request: int
+    job: JobId
+
+
+class JobContent(Message, frozen=True, kw_only=True, tag="job-content"):
+    """Payload: [job envelope][leaves]."""
+
+    request: int
+    job: JobId
+
+
+class Watch(Message, frozen=True, kw_only=True, tag="watch"):
+    """Push changes of one job, or of everything, until Unwatch; first a complete picture."""
+
+    request: int
+    job: JobId | None = None
+    tasks: bool = True
+
+
+class Unwatch(Message, frozen=True, kw_only=True, tag="unwatch"):
+    """Stop pushing what this request watched."""
+
+    request: int
+
+
+class Changed(Message, frozen=True, kw_only=True, tag="changed"):
+    """What changed since the last push; `complete` marks the end of the first picture."""
+
+    request: int
+    jobs: tuple[JobView, ...] = ()
+    tasks: tuple[TaskView, ...] = ()
+    agents: tuple[AgentView, ...] = ()
+    complete: bool = False
+
+
+class WatchLogs(Message, frozen=True, kw_only=True, tag="watch-logs"):
+    """Push a running task's output until Unwatch."""
+
+    request: int
+    job: JobId
+    index: int
+
+
+class LogPushed(Message, frozen=True, kw_only=True, tag="log-pushed"):
+    """Output for a WatchLogs; `state` is set once the task has ended and nothing more comes. Payload: [bytes]."""
+
+    request: int
+    stream: str = "stdout"
+    offset: int = 0
+    attempt: int = 0
+    state: TaskState | None = None
+
+
+# -- blob sockets
+
+
+class GetBlob(Message, frozen=True, kw_only=True, tag="get-blob"):
+    """The receiver asks for `count` chunks from `offset` on: its credit. Asked again to continue."""
+
+    digest: Digest
+    offset: int = 0
+    count: int = 1
+
+
+class BlobChunk(Message, frozen=True, kw_only=True, tag="blob-chunk"):
+    """Part of a blob. Payload: [bytes]."""
+
+    digest: Digest
+    offset: int
+    size: int  # of the whole blob, bytes
+
+
+class OfferBlob(Message, frozen=True, kw_only=True, tag="offer-blob"):
+    """The sender has a blob for the receiver. Payload: [bytes] when the whole blob is one chunk."""
+
+    digest: Digest
+    size: int
+
+
+class WantChunks(Message, frozen=True, kw_only=True, tag="want-chunks"):
+    """The receiver of an offer has room for `count` chunks from `offset` on."""
+
+    digest: Digest
+    offset: int
+    count: int
+
+
+class BlobStored(Message, frozen=True, kw_only=True, tag="blob-stored"):
+    """The blob is whole, verified and kept."""
+
+    digest: Digest
+
+
+class BlobRefused(Message, frozen=True, kw_only=True, tag="blob-refused"):
+    """The blob is not served, not accepted or was damaged."""
+
+    digest: Digest
+    reason: str
+
+
+AnyMessage = (
+    Hello
+    | Welcome
+    | Refused
+    | Resync
+    | Goodbye
+    | Heartbeat
+    | HeartbeatSeen
+    | JobSpec
+    | RunTasks
+    | TasksStarted
+    | TasksReturned
+    | TasksDone
+    | TasksCommitted
+    | TasksDiscarded
+    | CancelTasks
+    | JobEnded
+    | FollowLogs
+    | LogChunk
+    | SubmitJob
+    | JobAccepted
+    | BlobsMissing
+    | Query
+    | Answer
+    | Act
+    | GetResults
+    | Results
+    | GetJob
+    | JobContent
+    | Watch
+    | Unwatch
+    | Changed
+    | WatchLogs
+    | LogPushed
+    | GetBlob
+    | BlobChunk
+    | OfferBlob
+    | WantChunks
+    | BlobStored
+    | BlobRefused
+)
+"""What may come in a header frame."""
