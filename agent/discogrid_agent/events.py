@@ -1,0 +1,289 @@
+"""What the agent machine is told (events, past tense) and what it asks for (actions, imperative).
+
+Law of the file: frozen values only. A reader of the two unions at the end knows everything that can
+enter and leave the machine.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Outcome, Requirements, Run
+
+
+class StopMode(StrEnum):
+    """How an agent is asked to end."""
+
+    FINISH = "finish"  # running tasks may end and are committed first
+    NOW = "now"  # running tasks are killed
+
+
+# Events.
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The line to the coordinator is up; nothing has been said yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The coordinator took our hello. `lease` is its incarnation: runs of another one are not ours to start."""
+
+    lease: int
+    lease_s: float
+    heartbeat_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The line is down. Work goes on, results wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resynced:
+    """The coordinator does not know us (any more): say hello again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobVerified:
+    """The job's signature holds. `limits` are its own under the owner's; `shared` is what every task needs."""
+
+    job: JobId
+    requirements: Requirements
+    limits: Limits
+    shared: tuple[FileRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunReceived:
+    """Verified tasks of a verified job; `inputs[i]` belongs to index `run.start + i`, None where a task has none."""
+
+    run: Run
+    inputs: tuple[FileRef | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReady:
+    """The blob is on disk, verified and pinned until DropBlobs."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFailed:
+    """One fetch of the blob failed; the machine counts and repeats."""
+
+    digest: Digest
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The runner is through with it, its box is gone. `result` is the shell's own, handed back in SendDone."""
+
+    attempt: Attempt
+    outcome: Outcome
+    reason: str = ""
+    result: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSent:
+    """SendDone was carried out: archive uploaded, message on its way."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """SendDone could not be carried out (the upload failed); the machine counts and repeats."""
+
+    attempt: Attempt
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The coordinator has made these results durable."""
+
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """The coordinator does not need these results."""
+
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReceived:
+    """The coordinator does not want these to start or to run on."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """Nothing of the job will be asked for any more."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The owner, a signal or the service wants the agent to end."""
+
+    mode: StopMode
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The deadline has come."""
+
+
+Event = (
+    Connected
+    | Welcomed
+    | Disconnected
+    | Resynced
+    | JobVerified
+    | RunReceived
+    | BlobReady
+    | BlobFailed
+    | AttemptEnded
+    | ResultSent
+    | SendFailed
+    | Committed
+    | Discarded
+    | CancelReceived
+    | JobEnded
+    | StopRequested
+    | TimePassed
+)
+
+
+# Actions.
+
+
+@dataclass(frozen=True, slots=True)
+class SendHello:
+    """Introduce ourselves; `holds` is all that is queued, running or unacknowledged."""
+
+    holds: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendBeat:
+    """The heartbeat."""
+
+    holds: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendStarted:
+    """Say which tasks run now."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendDone:
+    """Upload what `result` holds, then report the outcome; answer with ResultSent or SendFailed.
+
+    The same attempt may be asked for again (no acknowledgement came, or the line broke): the newest asking counts.
+    """
+
+    attempt: Attempt
+    outcome: Outcome
+    reason: str
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Return these unstarted tasks to the coordinator."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendGoodbye:
+    """Tell the coordinator that we leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Get the blob from the grid, verify it and pin it; answer with BlobReady or BlobFailed."""
+
+    file: FileRef
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class StopFetch:
+    """The blob is not needed any more; no answer is awaited and a late one does no harm."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Run the attempt in a box; answer with AttemptEnded."""
+
+    attempt: Attempt
+    cpus: int
+    limits: Limits
+    input: FileRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the attempt's box; AttemptEnded still comes."""
+
+    attempt: Attempt
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropArchive:
+    """The attempt's result may leave the disk."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlobs:
+    """Unpin these blobs: nothing here needs them now."""
+
+    digests: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetJob:
+    """Nothing of the job is left here: its manifest may leave the memory and the disk."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Nothing is left to do."""
+
+
+Action = (
+    SendHello
+    | SendBeat
+    | SendStarted
+    | SendDone
+    | GiveBack
+    | SendGoodbye
+    | Fetch
+    | StopFetch
+    | Start
+    | Kill
+    | DropArchive
+    | DropBlobs
+    | ForgetJob
+    | Exit
+)
