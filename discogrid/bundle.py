@@ -1,0 +1,230 @@
+"""A task bundle: a job's signed manifest and the leaf and proof with which one of its tasks travels.
+
+One signature covers all tasks of a job: the manifest holds the root of a Merkle tree whose leaves name each task's
+input. Coordinator and agents both call `open_job` and `check_tasks`, each with its own roster, and trust nothing else.
+"""
+
+import base64
+import ntpath
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from blake3 import blake3
+
+from discogrid import merkle
+from discogrid.envelope import unseal
+from discogrid.errors import SignatureRefused, WireError
+from discogrid.keys import Identity
+from discogrid.trust import Roster
+from discogrid.types import (
+    Digest,
+    FileRef,
+    JobId,
+    Limits,
+    Mount,
+    NodeId,
+    Outcome,
+    Requirements,
+    Role,
+    SandboxLevel,
+)
+from discogrid.wire import unpack
+
+JOB_TYPE = "discogrid/job/1"
+RESULT_TYPE = "discogrid/result/1"
+MANIFEST_BYTES_MAX = 256 * 1024
+RESULT_BYTES_MAX = 1 << 20
+LEAF_BYTES_MAX = 1024
+TASKS_MAX = 100_000  # of one job
+NAME_BYTES_MAX = 255
+VALID_S_MAX = 7 * 86400.0  # a job's signature is good for at most this long
+CLOCK_SKEW_S_MAX = 300.0
+JOB_ID_CHARACTERS = 4  # at least
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submitter signs: everything that decides what runs, for whom, where and until when."""
+
+    version: int = 1
+    grid: NodeId
+    audience: NodeId  # the coordinator
+    nonce: bytes
+    issued: float  # seconds since 1970
+    expires: float
+    submitter: NodeId
+    name: str
+    script: FileRef
+    constants: tuple[FileRef, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    arguments: tuple[str, ...] = ()  # what follows the input
+    environment: dict[str, str] = {}
+    limits: Limits = Limits()
+    requirements: Requirements = Requirements()
+    retries: int = 1
+    priority: int = 0
+    tasks: int
+    root: bytes  # of the Merkle tree over the leaves
+
+
+class Leaf(msgspec.Struct, frozen=True, array_like=True):
+    """One task: its index and its input, if it has one."""
+
+    index: int
+    input: FileRef | None
+
+
+class ResultBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent signs of one attempt."""
+
+    version: int = 1
+    job: Digest
+    index: int
+    number: int
+    lease: int
+    agent: NodeId
+    sandbox: SandboxLevel
+    outcome: Outcome
+    exit: int | None
+    started: float
+    ended: float
+    seconds: float
+    archive: Digest
+    archive_bytes: int
+    outputs: tuple[FileRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A manifest whose signature held. `digest` is that of the signed bytes and is the job's identity."""
+
+    manifest: Manifest
+    digest: Digest
+    envelope: bytes
+
+    def blobs(self) -> list[FileRef]:
+        """What every task of the job needs."""
+        shared = [self.manifest.script, *self.manifest.constants]
+        return [*shared, *(mount.tree for mount in self.manifest.mounts)]
+
+
+def encode_leaf(leaf: Leaf) -> bytes:
+    """The bytes that are hashed into the tree and travel with the task."""
+    return msgspec.msgpack.encode(leaf)
+
+
+def decode_leaf(raw: bytes) -> Leaf:
+    """The leaf in these bytes; SignatureRefused when they are none."""
+    try:
+        leaf = msgspec.convert(unpack(raw, limit=LEAF_BYTES_MAX), Leaf)
+    except (msgspec.ValidationError, WireError) as error:
+        raise SignatureRefused(f"a task cannot be read: {error}") from None
+    if leaf.input is not None:
+        _check_file(leaf.input)
+    return leaf
+
+
+def seal_job(manifest: Manifest, identity: Identity) -> bytes:
+    """The job envelope."""
+    return identity.seal(JOB_TYPE, msgspec.msgpack.encode(manifest))
+
+
+def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float) -> Job:
+    """The job in an envelope that a submitter of this grid signed for this coordinator and that has not expired."""
+    opened = unseal(envelope, JOB_TYPE, lambda signer: roster.signing_key(signer, Role.SUBMITTER))
+    try:
+        manifest = msgspec.convert(unpack(opened.payload, limit=MANIFEST_BYTES_MAX), Manifest)
+    except (msgspec.ValidationError, WireError) as error:
+        raise SignatureRefused(f"the job cannot be read: {error}") from None
+    if manifest.version != 1:
+        raise SignatureRefused(f"the job is of version {manifest.version}; this software reads version 1")
+    if manifest.submitter != opened.signer:
+        raise SignatureRefused("the job names another submitter than the one who signed it")
+    if manifest.grid != roster.grid:
+        raise SignatureRefused("the job was signed for another grid")
+    if manifest.audience != audience:
+        raise SignatureRefused("the job was signed for another coordinator")
+    if not 0 < manifest.expires - manifest.issued <= VALID_S_MAX or manifest.issued > now + CLOCK_SKEW_S_MAX:
+        raise SignatureRefused(
+            "the job's validity is impossible",
+            why="The clocks of the submitter and of this machine differ by more than five minutes.",
+        )
+    if now > manifest.expires:
+        raise SignatureRefused("the job has expired", fix="Submit it again.")
+    if not 1 <= manifest.tasks <= TASKS_MAX:
+        raise SignatureRefused(f"a job has 1 to {TASKS_MAX} tasks, not {manifest.tasks}")
+    for file in (manifest.script, *manifest.constants):
+        _check_file(file)
+    return Job(manifest, digest_of_payload(opened.payload), envelope)
+
+
+def check_leaves(job: Job, leaves: Sequence[bytes]) -> merkle.Tree:
+    """The tree over all of a job's leaves; SignatureRefused unless they are exactly what was signed."""
+    tree = merkle.Tree([merkle.leaf_hash(leaf) for leaf in leaves])
+    if len(leaves) != job.manifest.tasks or tree.root != job.manifest.root:
+        raise SignatureRefused("the job's tasks are not the ones that were signed")
+    return tree
+
+
+def check_tasks(job: Job, start: int, leaves: Sequence[bytes], proof: Sequence[bytes]) -> list[Leaf]:
+    """The tasks from `start` on, proven to be the signed ones; SignatureRefused otherwise."""
+    hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
+    if not merkle.verify(job.manifest.root, job.manifest.tasks, start, hashes, list(proof)):
+        raise SignatureRefused("a task is not one that the job's submitter signed")
+    tasks = [decode_leaf(leaf) for leaf in leaves]
+    if [task.index for task in tasks] != list(range(start, start + len(leaves))):
+        raise SignatureRefused("a task stands at another place than it says")
+    return tasks
+
+
+def seal_result(body: ResultBody, identity: Identity) -> bytes:
+    """The result envelope: beside the archive it is the proof of who made it, in which box."""
+    return identity.seal(RESULT_TYPE, msgspec.msgpack.encode([body]))
+
+
+def open_results(envelope: bytes, roster: Roster) -> list[ResultBody]:
+    """The results in an envelope that an agent of this grid signed; SignatureRefused otherwise."""
+    opened = unseal(envelope, RESULT_TYPE, lambda signer: roster.signing_key(signer, Role.AGENT))
+    try:
+        bodies = msgspec.convert(unpack(opened.payload, limit=RESULT_BYTES_MAX), list[ResultBody])
+    except (msgspec.ValidationError, WireError) as error:
+        raise SignatureRefused(f"the result cannot be read: {error}") from None
+    if any(body.agent != opened.signer for body in bodies):
+        raise SignatureRefused("the result names another agent than the one who signed it")
+    return bodies
+
+
+def digest_of_payload(payload: bytes) -> Digest:
+    """A job's identity: the tagged digest of its signed bytes."""
+    return Digest("blake3:" + blake3(payload).hexdigest())
+
+
+def job_id_candidates(digest: Digest) -> list[JobId]:
+    """Prefixes of the digest in base32, shortest first: the coordinator takes the first free one."""
+    text = base64.b32encode(bytes.fromhex(digest.removeprefix("blake3:"))).decode().rstrip("=").lower()
+    return [JobId(text[:length]) for length in range(JOB_ID_CHARACTERS, len(text) + 1)]
+
+
+def is_id_of(job: JobId, digest: Digest) -> bool:
+    """Whether a coordinator may call this job so: an id is bound to what was signed."""
+    candidates = job_id_candidates(digest)
+    return len(job) >= JOB_ID_CHARACTERS and candidates[-1].startswith(job)
+
+
+def check_base_name(name: str) -> str | None:
+    """Why a file of this name cannot be placed in a task's folder; None when it can."""
+    if not name or name in (".", "..") or len(name.encode(errors="surrogateescape")) > NAME_BYTES_MAX:
+        return "it is empty, special or longer than 255 bytes"
+    if "\0" in name or posixpath.basename(name) != name or ntpath.basename(name) != name:
+        return "it holds a path separator or a NUL"
+    if name == "run-result":
+        return "the task writes its results into a folder of that name"
+    return None
+
+
+def _check_file(file: FileRef) -> None:
+    if (reason := check_base_name(file.name)) is not None:
+        raise SignatureRefused(f"the file name {file.name!r} cannot be used: {reason}")
+    if file.size < 0 or not file.digest.startswith("blake3:"):
+        raise SignatureRefused(f"the file {file.name!r} has no digest that this software knows")
