@@ -125,13 +125,17 @@ def decode_leaf(raw: bytes) -> Leaf:
     return leaf
 
 
-def seal_job(manifest: Manifest, identity: Identity) -> bytes:
-    """The job envelope."""
-    return identity.seal(JOB_TYPE, msgspec.msgpack.encode(manifest))
+def seal_job(manifest: Manifest, identity: Identity) -> Job:
+    """Sign a job."""
+    payload = msgspec.msgpack.encode(manifest)
+    return Job(manifest, digest_of_payload(payload), identity.seal(JOB_TYPE, payload))
 
 
-def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float) -> Job:
-    """The job in an envelope that a submitter of this grid signed for this coordinator and that has not expired."""
+def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | None) -> Job:
+    """The job in an envelope that a submitter of this grid signed for this coordinator; SignatureRefused otherwise.
+
+    `now` is in seconds since 1970: an expired job is refused. Who only reads what has run passes None.
+    """
     opened = unseal(envelope, JOB_TYPE, lambda signer: roster.signing_key(signer, Role.SUBMITTER))
     try:
         manifest = msgspec.convert(unpack(opened.payload, limit=MANIFEST_BYTES_MAX), Manifest)
@@ -145,13 +149,8 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float) -
         raise SignatureRefused("the job was signed for another grid")
     if manifest.audience != audience:
         raise SignatureRefused("the job was signed for another coordinator")
-    if not 0 < manifest.expires - manifest.issued <= VALID_S_MAX or manifest.issued > now + CLOCK_SKEW_S_MAX:
-        raise SignatureRefused(
-            "the job's validity is impossible",
-            why="The clocks of the submitter and of this machine differ by more than five minutes.",
-        )
-    if now > manifest.expires:
-        raise SignatureRefused("the job has expired", fix="Submit it again.")
+    if now is not None:
+        _check_times(manifest, now)
     if not 1 <= manifest.tasks <= TASKS_MAX:
         raise SignatureRefused(f"a job has 1 to {TASKS_MAX} tasks, not {manifest.tasks}")
     for file in (manifest.script, *manifest.constants):
@@ -221,6 +220,16 @@ def check_base_name(name: str) -> str | None:
     if name == "run-result":
         return "the task writes its results into a folder of that name"
     return None
+
+
+def _check_times(manifest: Manifest, now: float) -> None:
+    if not 0 < manifest.expires - manifest.issued <= VALID_S_MAX or manifest.issued > now + CLOCK_SKEW_S_MAX:
+        raise SignatureRefused(
+            "the job's validity is impossible",
+            why="The clocks of the submitter and of this machine differ by more than five minutes.",
+        )
+    if now > manifest.expires:
+        raise SignatureRefused("the job has expired", fix="Submit it again.")
 
 
 def _check_file(file: FileRef) -> None:

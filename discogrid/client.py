@@ -1,0 +1,491 @@
+"""Talks to a coordinator: submit, watch, cancel, read results. An async core; see `download` for what is kept on disk."""
+
+import asyncio
+import difflib
+import platform
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from discogrid import __version__, transport
+from discogrid.blobs import BlobStore, digest_of
+from discogrid.bundle import (
+    LEAF_BYTES_MAX,
+    Job,
+    ResultBody,
+    check_leaves,
+    decode_leaf,
+    is_id_of,
+    open_job,
+    open_results,
+)
+from discogrid.channel import Channel, Received
+from discogrid.envelope import ENVELOPE_BYTES_MAX
+from discogrid.errors import (
+    DiscogridError,
+    GridError,
+    HandshakeRefused,
+    IntegrityError,
+    NoAgentFits,
+    SignatureRefused,
+    UsageError,
+)
+from discogrid.grid import Grid
+from discogrid.messages import (
+    PROTOCOL,
+    Act,
+    Answer,
+    BlobsMissing,
+    Changed,
+    GetJob,
+    GetResults,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    JobAccepted,
+    JobContent,
+    LogPushed,
+    Message,
+    Query,
+    Refused,
+    Results,
+    Resync,
+    SubmitJob,
+    Unwatch,
+    Watch,
+    WatchLogs,
+    Welcome,
+)
+from discogrid.submission import Prepared
+from discogrid.transfer import BlobClient
+from discogrid.types import Digest, JobId, Role
+from discogrid.views import AgentView, JobView, TaskView
+from discogrid.wire import pack_parts, unpack_parts
+
+CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
+ANSWER_S = 30.0  # any single answer
+PING_S = 3.0
+SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
+QUEUE_PUSHES_MAX = 10_000
+UPLOADS_AT_ONCE = 16
+PAGE_TASKS = 256
+RESULTS_AT_ONCE = 64
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A task's signed result, checked against the roster and the job. `archive` is there when it was small."""
+
+    body: ResultBody
+    envelope: bytes
+    archive: bytes | None
+
+
+class AsyncClient:
+    """One connection to a grid's coordinator. Use `async with AsyncClient(grid) as client`."""
+
+    def __init__(self, grid: Grid, *, program: str = "discogrid") -> None:
+        """`program` is the name that the coordinator's log shows."""
+        if grid.endpoint is None:
+            raise GridError(f"nobody has said yet where the coordinator of the grid {grid.name!r} is")
+        self.grid = grid
+        self.welcome: Welcome | None = None
+        self._endpoint = grid.endpoint
+        self._program = program
+        self._session = secrets.token_hex(8)
+        self._requests = 0
+        self._answers: dict[int, asyncio.Future[Received]] = {}
+        self._pushes: dict[int, asyncio.Queue[Received | None]] = {}
+        self._heard = 0.0
+        self._greeted: asyncio.Future[Welcome] | None = None
+        self._jobs: dict[JobId, Job] = {}
+
+    async def __aenter__(self) -> Self:
+        """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
+        self._context = transport.new_context()
+        keys = transport.CurveKeys(self.grid.identity.curve_public, self.grid.identity.curve_secret)
+        server = self.grid.roster.coordinator().curve
+        self._channel = Channel(
+            lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
+        )
+        self._greeted = asyncio.get_running_loop().create_future()
+        self._hello()
+        try:
+            self.welcome = await asyncio.wait_for(self._greeted, CONNECT_S)
+        except TimeoutError:
+            await self._close(linger=False)
+            raise self._unreachable(
+                f"the coordinator at {self._endpoint} did not answer within {CONNECT_S:.0f} s"
+            ) from None
+        except DiscogridError:
+            await self._close(linger=False)
+            raise
+        self._pinging = asyncio.create_task(self._ping())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye; jobs go on."""
+        self._pinging.cancel()
+        self._channel.send(Goodbye())
+        await self._close(linger=True)
+
+    # -- jobs
+
+    async def submit(
+        self, prepared: Prepared, *, hold: bool = False, on_uploaded: Callable[[int], None] = lambda _: None
+    ) -> JobId:
+        """Send a signed job with the blobs the coordinator lacks; `on_uploaded` gets the bytes of each finished blob.
+
+        When this returns, the coordinator keeps the job whatever happens to this process.
+        """
+        leaves = pack_parts(prepared.leaves)
+        while True:
+            reply = await self._ask(
+                lambda request: SubmitJob(request=request, hold=hold),
+                prepared.job.envelope,
+                leaves,
+                timeout=ANSWER_S * 4,
+            )
+            match reply.message:
+                case JobAccepted(job=job):
+                    if not is_id_of(job, prepared.job.digest):
+                        raise IntegrityError("the coordinator answered with the id of another job")
+                    return job
+                case BlobsMissing(digests=digests):
+                    await self._upload(prepared, digests, on_uploaded)
+                case other:
+                    raise _unexpected(other)
+
+    async def jobs(self) -> list[JobView]:
+        """All jobs, oldest first."""
+        found: list[JobView] = []
+        while True:
+            start = len(found)
+            answer = await self._query(
+                lambda request: Query(request=request, what="jobs", start=start, count=PAGE_TASKS)
+            )
+            found.extend(answer.jobs)
+            if not answer.more:
+                return found
+
+    async def job(self, job: JobId) -> JobView:
+        """One job."""
+        answer = await self._query(lambda request: Query(request=request, what="job", job=job))
+        return answer.jobs[0]
+
+    async def tasks(self, job: JobId, start: int = 0, stop: int | None = None) -> list[TaskView]:
+        """The tasks `start <= index < stop` of a job, all when `stop` is None."""
+        found: list[TaskView] = []
+        while True:
+            first = start + len(found)
+            count = PAGE_TASKS if stop is None else min(PAGE_TASKS, stop - first)
+            answer = await self._query(
+                lambda request: Query(request=request, what="tasks", job=job, start=first, count=count)  # noqa: B023
+            )
+            found.extend(answer.tasks)
+            if not answer.more or not answer.tasks or (stop is not None and start + len(found) >= stop):
+                return found
+
+    async def agents(self) -> list[AgentView]:
+        """All agents that have been seen."""
+        return list((await self._query(lambda request: Query(request=request, what="agents"))).agents)
+
+    async def why(self, job: JobId) -> dict[str, str]:
+        """For each agent, why it runs nothing (more) of the job."""
+        return (await self._query(lambda request: Query(request=request, what="why", job=job))).reasons
+
+    async def cancel(self, job: JobId) -> None:
+        """Stop what runs of the job and drop what waits."""
+        await self._query(lambda request: Act(request=request, what="cancel", job=job))
+
+    async def release(self, job: JobId) -> None:
+        """Let a held job run."""
+        await self._query(lambda request: Act(request=request, what="release", job=job))
+
+    async def resolve(self, text: str) -> JobId:
+        """The job meant by an id, a prefix of one, a unique name or `@last`; UsageError when none or several fit."""
+        return resolve(text, await self.jobs())
+
+    async def content(self, job: JobId) -> tuple[Job, list[bytes]]:
+        """The job's manifest, its signature checked here, and its leaves, proven to be the signed ones."""
+        reply = await self._ask(lambda request: GetJob(request=request, job=job))
+        if not isinstance(reply.message, JobContent) or len(reply.payload) != 2:
+            raise _unexpected(reply.message)
+        opened = self._open(job, reply.payload[0])
+        leaves = unpack_parts(reply.payload[1], part_bytes_max=LEAF_BYTES_MAX)
+        check_leaves(opened, leaves)
+        return opened, leaves
+
+    async def inputs(self, job: JobId) -> list[str | None]:
+        """The base name of each task's input."""
+        _, leaves = await self.content(job)
+        return [leaf.input.name if leaf.input else None for leaf in map(decode_leaf, leaves)]
+
+    # -- pushes
+
+    @asynccontextmanager
+    async def watch(
+        self, job: JobId | None = None, *, tasks: bool = True
+    ) -> AsyncIterator[AsyncIterator[Changed]]:
+        """Changes of one job or of everything, after a complete first picture; GridError when the coordinator is gone."""
+        async with self._pushed(lambda request: Watch(request=request, job=job, tasks=tasks)) as pushes:
+
+            async def changes() -> AsyncIterator[Changed]:
+                async for push in pushes:
+                    if isinstance(push.message, Changed):
+                        yield push.message
+
+            yield changes()
+
+    @asynccontextmanager
+    async def logs(self, job: JobId, index: int) -> AsyncIterator[AsyncIterator[tuple[LogPushed, bytes]]]:
+        """The output of a task while it runs; a LogPushed with `state` set is the last one."""
+        async with self._pushed(lambda request: WatchLogs(request=request, job=job, index=index)) as pushes:
+
+            async def chunks() -> AsyncIterator[tuple[LogPushed, bytes]]:
+                async for push in pushes:
+                    if isinstance(push.message, LogPushed):
+                        yield push.message, push.payload[0] if push.payload else b""
+
+            yield chunks()
+
+    # -- results
+
+    async def results(self, job: JobId, indices: list[int]) -> list[Result]:
+        """The signed results of these tasks, each checked: agent, job, task, archive digest. Tasks without one are left out."""
+        if job not in self._jobs:
+            await self.content(job)
+        found: list[Result] = []
+        for first in range(0, len(indices), RESULTS_AT_ONCE):
+            wanted = indices[first : first + RESULTS_AT_ONCE]
+            while wanted:
+                got = await self._results(job, wanted)
+                answered = {result.body.index for result in got}
+                found.extend(got)
+                rest = [index for index in wanted if index not in answered]
+                if not got or len(rest) == len(wanted):
+                    break
+                wanted = rest
+        return found
+
+    async def blob(self, digest: Digest, size: int, store: BlobStore) -> Path:
+        """A blob of a job, verified."""
+        return await self._blobs(store).get(digest, size)
+
+    async def _results(self, job: JobId, wanted: list[int]) -> list[Result]:
+        reply = await self._ask(lambda request: GetResults(request=request, job=job, indices=tuple(wanted)))
+        if not isinstance(reply.message, Results) or len(reply.payload) != 2:
+            raise _unexpected(reply.message)
+        envelopes = unpack_parts(reply.payload[0], part_bytes_max=ENVELOPE_BYTES_MAX)
+        archives = unpack_parts(reply.payload[1], part_bytes_max=transport.CHUNK_BYTES_MAX)
+        if not len(envelopes) == len(archives) == len(reply.message.indices):
+            raise IntegrityError("the coordinator's answer does not hold what it says")
+        return [
+            checked_result(self.grid, self._jobs[job].digest, index, envelope, archive)
+            for index, envelope, archive in zip(reply.message.indices, envelopes, archives, strict=True)
+        ]
+
+    # -- the connection
+
+    def _hello(self) -> None:
+        self._channel.send(
+            Hello(
+                protocol=PROTOCOL,
+                software=__version__,
+                role=Role.SUBMITTER,
+                session=self._session,
+                name=self._program,
+                platform=sys.platform,
+                python=platform.python_version(),
+                clock=time.time(),
+            )
+        )
+
+    def _receive(self, batch: list[Received]) -> None:
+        self._heard = time.monotonic()
+        for received in batch:
+            message = received.message
+            match message:
+                case Welcome():
+                    if self._greeted and not self._greeted.done():
+                        self._greeted.set_result(message)
+                case Resync():
+                    self._hello()
+                    self._end_pushes()
+                case Refused(request=0):
+                    if self._greeted and not self._greeted.done():
+                        self._greeted.set_exception(
+                            HandshakeRefused(message.what, why=message.why, fix=message.fix)
+                        )
+                case Changed() | LogPushed():
+                    if (queue := self._pushes.get(message.request)) and queue.qsize() < QUEUE_PUSHES_MAX:
+                        queue.put_nowait(received)
+                case Refused() | JobAccepted() | BlobsMissing() | Answer() | Results() | JobContent():
+                    self._answer(message.request, received)
+                case _:
+                    pass  # HeartbeatSeen and whatever a newer coordinator may say
+
+    def _answer(self, request: int, received: Received) -> None:
+        waiting = self._answers.pop(request, None)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(received.message, Refused):
+            refused = received.message
+            waiting.set_exception(refusal(refused))
+        else:
+            waiting.set_result(received)
+
+    async def _ask(
+        self,
+        build: Callable[[int], Message],
+        *payload: bytes,
+        timeout: float = ANSWER_S,  # noqa: ASYNC109
+    ) -> Received:
+        self._requests += 1
+        request = self._requests
+        waiting: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        self._answers[request] = waiting
+        if not self._channel.send(build(request), *payload):
+            raise self._unreachable("the line to the coordinator is full")
+        try:
+            return await asyncio.wait_for(waiting, timeout)
+        except TimeoutError:
+            raise self._unreachable(f"the coordinator did not answer within {timeout:.0f} s") from None
+        finally:
+            self._answers.pop(request, None)
+
+    async def _query(self, build: Callable[[int], Message]) -> Answer:
+        reply = await self._ask(build)
+        if not isinstance(reply.message, Answer):
+            raise _unexpected(reply.message)
+        return reply.message
+
+    @asynccontextmanager
+    async def _pushed(self, build: Callable[[int], Message]) -> AsyncIterator[AsyncIterator[Received]]:
+        self._requests += 1
+        request = self._requests
+        queue: asyncio.Queue[Received | None] = asyncio.Queue()
+        self._pushes[request] = queue
+        self._channel.send(build(request))
+
+        async def pushes() -> AsyncIterator[Received]:
+            while (received := await queue.get()) is not None:
+                yield received
+            raise self._unreachable("the coordinator is gone")
+
+        try:
+            yield pushes()
+        finally:
+            self._pushes.pop(request, None)
+            self._channel.send(Unwatch(request=request))
+
+    async def _ping(self) -> None:
+        self._heard = time.monotonic()
+        while True:
+            await asyncio.sleep(PING_S)
+            self._channel.send(Heartbeat())
+            if time.monotonic() - self._heard > SILENCE_S_MAX:
+                self._end_pushes()
+
+    def _end_pushes(self) -> None:
+        for queue in self._pushes.values():
+            queue.put_nowait(None)
+
+    async def _upload(
+        self, prepared: Prepared, digests: tuple[Digest, ...], on_uploaded: Callable[[int], None]
+    ) -> None:
+        unknown = [digest for digest in digests if digest not in prepared.files]
+        if unknown:
+            raise IntegrityError(
+                "the coordinator asks for files that do not belong to this job; nothing was sent"
+            )
+        blobs = self._blobs(None)
+        gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+        async def upload(digest: Digest) -> None:
+            async with gate:
+                await blobs.put(prepared.files[digest], digest, prepared.sizes[digest])
+                on_uploaded(prepared.sizes[digest])
+
+        async with asyncio.TaskGroup() as group:
+            for digest in digests:
+                group.create_task(upload(digest))
+
+    def _open(self, job: JobId, envelope: bytes) -> Job:
+        opened = open_job(envelope, self.grid.roster, audience=self.grid.roster.coordinator().id, now=None)
+        if not is_id_of(job, opened.digest):
+            raise IntegrityError("the coordinator answered with another job than the one that was asked for")
+        self._jobs[job] = opened
+        return opened
+
+    def _unreachable(self, what: str) -> GridError:
+        return GridError(
+            what,
+            why="It does not run, another machine has its address, or the network between is down.",
+            fix="Start it with `discogrid up`, or run on this machine alone with --local.",
+        )
+
+    async def _close(self, *, linger: bool) -> None:
+        self._channel.close()
+        if not linger:
+            self._context.destroy(linger=0)
+        else:
+            await asyncio.to_thread(self._context.term)
+
+
+def resolve(text: str, jobs: list[JobView]) -> JobId:
+    """The job meant by an id, a prefix of one, a unique name or `@last`; UsageError when none or several fit."""
+    if text == "@last" and jobs:
+        return max(jobs, key=lambda job: job.created).id
+    exact = [job.id for job in jobs if job.id == text]
+    fitting = exact or [job.id for job in jobs if job.id.startswith(text.lower()) or job.name == text]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UsageError(
+            f"{text!r} fits {len(fitting)} jobs: {', '.join(fitting[:8])}", fix="Write more of the id."
+        )
+    nearest = difflib.get_close_matches(text, [name for job in jobs for name in (job.id, job.name)], 1)
+    raise UsageError(
+        f"there is no job {text!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""),
+        fix="`discogrid ls` lists the jobs.",
+    )
+
+
+def checked_result(grid: Grid, job: Digest, index: int, envelope: bytes, archive: bytes) -> Result:
+    """The result of one task in its agent's envelope, proven to belong to the job and to the archive."""
+    for body in open_results(envelope, grid.roster):
+        if body.job == job and body.index == index:
+            if archive and digest_of(archive) != body.archive:
+                raise IntegrityError(
+                    f"the archive of task {index} is not the one its agent signed; it was not used"
+                )
+            return Result(body, envelope, archive or None)
+    raise IntegrityError(f"the signed result of task {index} belongs to another task or job; it was not used")
+
+
+def refusal(refused: Refused) -> DiscogridError:
+    """The error that a refusal of the coordinator stands for."""
+    kinds: dict[str, type[DiscogridError]] = {
+        "unknown-job": UsageError,
+        "usage": UsageError,
+        "signature": SignatureRefused,
+        "unplaceable": NoAgentFits,
+    }
+    return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)
+
+
+def _unexpected(message: Message) -> GridError:
+    return GridError(
+        f"the coordinator answered with a {type(message).__name__}, which does not fit the question"
+    )
