@@ -1,0 +1,246 @@
+"""What must survive a restart of the coordinator: jobs, results and small archives, in SQLite.
+
+Writes are collected and become one transaction at `commit`, which the server calls before it lets any message out:
+persist, then send. WAL with synchronous=NORMAL keeps every commit through a kill of this process; power loss is the
+business of the durable journal that comes with recovery of running work.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from discogrid.errors import DiscogridError
+from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, TaskState
+
+SCHEMA_VERSION = 1
+BUSY_S = 5.0
+
+_TABLES = """
+create table if not exists jobs (
+    id text primary key, digest text not null unique, envelope blob not null, leaves blob not null,
+    created real not null, held integer not null, state text not null,
+    started real, ended real, reason text not null default ''
+);
+create table if not exists results (
+    job text not null, idx integer not null, number integer not null, lease integer not null, agent text not null,
+    outcome text not null, exit integer, started real, ended real, seconds real not null, reason text not null,
+    archive text, archive_bytes integer not null, envelope blob not null,
+    state text,
+    primary key (job, idx)
+) without rowid;
+create table if not exists archives (digest text primary key, bytes blob not null);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it was accepted and as far as it has come. Times are seconds since 1970."""
+
+    id: JobId
+    digest: Digest
+    envelope: bytes
+    leaves: bytes
+    created: float
+    held: bool
+    state: JobState
+    started: float | None = None
+    ended: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRecord:
+    """One ended attempt. `state` is the task's end, None while the task goes on with another attempt."""
+
+    attempt: Attempt
+    agent: AgentId
+    outcome: Outcome
+    exit: int | None
+    started: float | None
+    ended: float | None
+    seconds: float
+    reason: str
+    archive: Digest | None
+    archive_bytes: int
+    envelope: bytes
+    state: TaskState | None
+
+
+class Journal:
+    """One SQLite file; used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file; DiscogridError when it belongs to another version or cannot be used."""
+        self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        self._open = False
+        try:
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=normal")
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                raise DiscogridError(
+                    f"the journal {path} was written by another version of discogrid ({version})",
+                    fix="Start that version, or move the file away to begin with an empty grid.",
+                )
+            self._db.executescript(_TABLES)
+            self._db.execute(f"pragma user_version={SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise DiscogridError(
+                f"the journal {path} cannot be used: {error}",
+                fix="Free some disk space, or move the file away to begin with an empty grid.",
+            ) from None
+
+    def close(self) -> None:
+        """Commit what is open and close."""
+        self.commit()
+        self._db.close()
+
+    def commit(self) -> None:
+        """Make everything since the last commit durable."""
+        if self._open:
+            self._db.execute("commit")
+            self._open = False
+
+    # -- writing
+
+    def add_job(self, job: JobRecord) -> None:
+        """Keep an accepted job."""
+        self._write(
+            "insert into jobs (id, digest, envelope, leaves, created, held, state) values (?, ?, ?, ?, ?, ?, ?)",
+            (job.id, job.digest, job.envelope, job.leaves, job.created, job.held, job.state),
+        )
+
+    def release_job(self, job: JobId) -> None:
+        """The job is not held any more."""
+        self._write("update jobs set held = 0, state = ? where id = ?", (JobState.QUEUED, job))
+
+    def start_job(self, job: JobId, now: float) -> None:
+        """The job's first task runs."""
+        self._write("update jobs set state = ?, started = ? where id = ?", (JobState.RUNNING, now, job))
+
+    def end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
+        """The job has ended."""
+        self._write(
+            "update jobs set state = ?, reason = ?, ended = ? where id = ?", (state, reason, now, job)
+        )
+
+    def put_result(self, result: ResultRecord, archive: bytes | None) -> bool:
+        """Keep an attempt's end, with its archive when it came inline; False when the task was done already."""
+        attempt = result.attempt
+        done = self._write(
+            "insert into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " on conflict (job, idx) do update set number = excluded.number, lease = excluded.lease,"
+            " agent = excluded.agent, outcome = excluded.outcome, exit = excluded.exit, started = excluded.started,"
+            " ended = excluded.ended, seconds = excluded.seconds, reason = excluded.reason,"
+            " archive = excluded.archive, archive_bytes = excluded.archive_bytes, envelope = excluded.envelope,"
+            " state = excluded.state where results.state is not 'done'",
+            (
+                attempt.job,
+                attempt.index,
+                attempt.number,
+                attempt.lease,
+                result.agent,
+                result.outcome,
+                result.exit,
+                result.started,
+                result.ended,
+                result.seconds,
+                result.reason,
+                result.archive,
+                result.archive_bytes,
+                result.envelope,
+                result.state,
+            ),
+        )
+        if done and archive is not None and result.archive is not None:
+            self._write("insert or ignore into archives values (?, ?)", (result.archive, archive))
+        return bool(done)
+
+    def end_task(self, job: JobId, index: int, state: TaskState, reason: str) -> None:
+        """The task ended in this state, whatever its newest attempt said."""
+        self._write(
+            "update results set state = ?, reason = ? where job = ? and idx = ? and state is not 'done'",
+            (state, reason, job, index),
+        )
+
+    def remove_job(self, job: JobId) -> None:
+        """Forget a job and its results."""
+        self._write(
+            "delete from archives where digest in (select archive from results where job = ?)"
+            " and digest not in (select archive from results where job <> ? and archive is not null)",
+            (job, job),
+        )
+        self._write("delete from results where job = ?", (job,))
+        self._write("delete from jobs where id = ?", (job,))
+
+    # -- reading
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs, oldest first."""
+        rows = self._db.execute(
+            "select id, digest, envelope, leaves, created, held, state, started, ended, reason from jobs"
+            " order by created, id"
+        )
+        return [
+            JobRecord(
+                JobId(id_), Digest(digest), envelope, leaves, created, bool(held), JobState(state), *times
+            )
+            for id_, digest, envelope, leaves, created, held, state, *times in rows
+        ]
+
+    def results(self, job: JobId) -> Iterator[ResultRecord]:
+        """The newest kept attempt of every task of a job that has one, in order of index."""
+        for row in self._db.execute("select * from results where job = ? order by idx", (job,)):
+            yield _result(row)
+
+    def result(self, job: JobId, index: int) -> ResultRecord | None:
+        """The newest kept attempt of one task."""
+        row = self._db.execute("select * from results where job = ? and idx = ?", (job, index)).fetchone()
+        return _result(row) if row else None
+
+    def archive(self, digest: Digest) -> bytes | None:
+        """A small archive that came inline."""
+        row = self._db.execute("select bytes from archives where digest = ?", (digest,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> int:
+        if not self._open:
+            self._db.execute("begin immediate")
+            self._open = True
+        return self._db.execute(statement, values).rowcount
+
+
+def _result(row: tuple[object, ...]) -> ResultRecord:
+    (
+        job,
+        index,
+        number,
+        lease,
+        agent,
+        outcome,
+        exit_,
+        started,
+        ended,
+        seconds,
+        reason,
+        archive,
+        size,
+        envelope,
+        state,
+    ) = row
+    return ResultRecord(
+        Attempt(JobId(str(job)), int(str(index)), int(str(number)), int(str(lease))),
+        AgentId(str(agent)),
+        Outcome(str(outcome)),
+        None if exit_ is None else int(str(exit_)),
+        None if started is None else float(str(started)),
+        None if ended is None else float(str(ended)),
+        float(str(seconds)),
+        str(reason),
+        None if archive is None else Digest(str(archive)),
+        int(str(size)),
+        bytes(envelope) if isinstance(envelope, bytes) else b"",
+        None if state is None else TaskState(str(state)),
+    )
