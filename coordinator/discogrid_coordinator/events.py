@@ -100,10 +100,11 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class TasksReturned:
-    """Given back by the agent, unstarted: costs nothing."""
+    """Given back by the agent, unstarted: costs nothing. `leaving`: it takes no more work in this session."""
 
     agent: AgentId
     runs: tuple[Run, ...]
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

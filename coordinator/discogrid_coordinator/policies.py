@@ -1,0 +1,91 @@
+"""The numbers and rules the scheduler goes by, one small function each: change a policy here, not there.
+
+Their place is prepared, not filled: stealing, duplicates of stragglers, fair share between submitters, locality
+and the cooling-down of agents that fail fast belong here when they come.
+"""
+
+from math import ceil
+from zlib import crc32
+
+from discogrid.types import JobId, Offer, Requirements
+
+HEARTBEAT_S = 2.0
+"""Between two beats of an agent on a small grid."""
+BEATS_PER_S_MAX = 200.0
+"""What all agents together may send: a large grid beats more slowly."""
+LEASE_S = 15.0
+"""An agent that is silent for so long is lost."""
+LEASE_BEATS = LEASE_S / HEARTBEAT_S
+BEAT_GRACE_S = 10.0
+"""An assignment younger than this may still be on its way: a beat that does not list it proves nothing."""
+
+LOSSES_MAX = 5
+"""Attempts of one task that may be lost to dying agents and boxes."""
+LOSING_AGENTS_MAX = 3
+"""So many different agents dying under one task accuse the task."""
+TRANSFERS_MAX = 8
+"""Attempts of one task whose input or result could not be moved."""
+BACKOFF_MIN_S = 1.0
+BACKOFF_MAX_S = 60.0
+AVOIDED_MAX = 8
+"""The newest agents that failed a task and are not given it again while another one fits."""
+
+PREFETCH_MAX = 40
+"""Tasks an agent may hold beyond those it can run at once."""
+DISPATCH_S = 0.25
+"""From a finished task to the start of one that was not sent ahead: round trip, fetch of the input, box."""
+TAIL_TASKS_PER_AGENT = 2
+"""So many waiting tasks for each agent stay central: without stealing, a reserve could starve an idle agent."""
+
+
+def heartbeat_interval(agents: int) -> float:
+    """Seconds between two beats of one of `agents`."""
+    return max(HEARTBEAT_S, agents / BEATS_PER_S_MAX)
+
+
+def lease(agents: int) -> float:
+    """Seconds of silence after which one of `agents` is lost."""
+    return LEASE_BEATS * heartbeat_interval(agents)
+
+
+def misfit(requirements: Requirements, offer: Offer) -> str:
+    """Why the agent could not even run the task when idle; empty when it can."""
+    if requirements.cpus > offer.slots:
+        return f"has {offer.slots} slots, the task needs {requirements.cpus}"
+    if requirements.memory_bytes > offer.memory_bytes:
+        have, need = (f"{size / 2**30:.1f} GiB" for size in (offer.memory_bytes, requirements.memory_bytes))
+        return f"lends {have} of memory, the task needs {need}"
+    if requirements.gpus > offer.gpus:
+        return f"has {offer.gpus} gpus, the task needs {requirements.gpus}"
+    if requirements.sandbox.rank > offer.sandbox.rank:
+        return f"box level {offer.sandbox}, job demands {requirements.sandbox}"
+    if requirements.network and not offer.network:
+        return "its owner lets no task reach the network"
+    lacking = [name for name in requirements.needs if name not in offer.capabilities]
+    return f"lacks {', '.join(lacking)}" if lacking else ""
+
+
+def prefetch(mean_s: float | None, parallel: int) -> int:
+    """Tasks to send ahead to an agent that runs `parallel` at once, each for `mean_s` seconds (None: not known yet).
+
+    By Little's law: as many as end there while the answer to one end is under way.
+    """
+    if mean_s is None:
+        return 1
+    ending = DISPATCH_S * parallel / max(mean_s, DISPATCH_S / PREFETCH_MAX)
+    return min(PREFETCH_MAX, max(1, ceil(ending)))
+
+
+def reserve(wanted: int, waiting: int, agents: int) -> int:
+    """How many of `wanted` tasks to send ahead when `waiting` tasks fit `agents` agents: less and less to the end."""
+    return wanted if agents <= 1 else min(wanted, waiting // (TAIL_TASKS_PER_AGENT * agents))
+
+
+def backoff(job: JobId, index: int, failure: int) -> float:
+    """Seconds until a task whose transfer failed for the `failure`-th time goes out again.
+
+    Exponential with full jitter; the jitter comes from the task's name, so that the same history repeats itself.
+    """
+    top = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failure, 16))
+    chance = crc32(f"{job}-{index}-{failure}".encode()) / 2**32
+    return BACKOFF_MIN_S + chance * (top - BACKOFF_MIN_S)
