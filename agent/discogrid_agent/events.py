@@ -202,9 +202,10 @@ class SendDone:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Return these unstarted tasks to the coordinator."""
+    """Return these tasks to the coordinator. `leaving`: and send no more of any."""
 
     runs: tuple[Run, ...]
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

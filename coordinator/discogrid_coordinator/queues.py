@@ -8,8 +8,8 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from discogrid.spans import SpanSet
 from discogrid.types import AgentId, JobId, Offer, Requirements, Run
-from discogrid_coordinator.spans import SpanSet
 
 Lane = tuple[AgentId, ...]
 """Tasks that wait again, by the agents they had better not go to; oldest failure first."""
