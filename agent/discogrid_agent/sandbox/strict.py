@@ -1,0 +1,170 @@
+"""The strict box: Linux namespaces through bwrap, a seccomp filter and resource limits.
+
+A task sees its own folder at /local, /tmp, its mounts, the system's programs and the agent's Python read-only; no
+network, no other process, no terminal, none of the owner's files, variables or descriptors.
+"""
+
+import asyncio
+import os
+import platform
+import subprocess
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from discogrid.errors import SandboxError
+from discogrid.mounts import check_mount_targets
+from discogrid.types import MIB, SandboxLevel
+from discogrid_agent.sandbox.box import Owner, Scene
+from discogrid_agent.sandbox.credentials import acting_as
+from discogrid_agent.sandbox.interpreter import Interpreter
+from discogrid_agent.sandbox.reach import Reach
+from discogrid_agent.sandbox.seccomp import filter_program
+from discogrid_agent.sandbox.strict_boxed import Channels, StrictBoxed
+from discogrid_agent.sandbox.system_files import HOST_NAME, PROGRAMS, TASK_ID
+
+SHARED_MEMORY_BYTES: Final = 256 * MIB  # size of /dev/shm; what lies in it counts as memory
+
+# `--unshare-all` alone only tries the user namespace, so that one is named.
+_NAMESPACES: Final = (
+    *("--unshare-user", "--unshare-all", "--disable-userns", "--die-with-parent", "--new-session"),
+    *("--hostname", HOST_NAME, "--uid", str(TASK_ID), "--gid", str(TASK_ID), "--cap-drop", "ALL"),
+)
+_DEVICES: Final = (
+    *("--proc", "/proc", "--dev", "/dev"),
+    # A mount of its own, or semaphores fail once /dev is read-only.
+    *("--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"),  # noqa: S108 - the box's own
+)
+# `/` and `/dev` are unbounded memory unless they are closed when all else is in its place.
+_CLOSING: Final = ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/local")
+
+
+class StrictBox:
+    """Starts tasks through one bwrap."""
+
+    level = SandboxLevel.STRICT
+
+    def __init__(
+        self,
+        bwrap: Path,
+        system_files: Path,
+        interpreter: Interpreter,
+        *,
+        reach: Reach,
+        owner: Owner | None = None,
+        programs: tuple[tuple[str, Path], ...] = (),
+    ) -> None:
+        """`system_files` is shown as /etc; `programs` are files shown in its PATH folder under their names."""
+        self.owner = owner
+        self._reach = reach
+        self._bwrap = str(reach.path(bwrap))
+        self._interpreter = interpreter
+        self._filter = filter_program(platform.machine())
+        self._system = _system_folders()
+        self._shown = [(system_files, "/etc")]
+        self._shown_last = [(root, str(root)) for root in interpreter.roots]
+        self._shown_last += [(path, f"/etc/{PROGRAMS}/{name}") for name, path in programs]
+        folders = (
+            f"/etc/{PROGRAMS}",
+            str(interpreter.executable.parent),
+            "/usr/local/bin",
+            "/usr/bin",
+            "/bin",
+        )
+        self._environment = {
+            "HOME": "/tmp",  # noqa: S108 - a folder on disk of this attempt alone
+            "TMPDIR": "/tmp",  # noqa: S108
+            "LANG": "C.UTF-8",
+            "PATH": ":".join(dict.fromkeys(folders)),
+        }
+
+    def start(self, scene: Scene) -> StrictBoxed:
+        """See Box.start."""
+        if threading.current_thread() is not threading.main_thread():
+            raise AssertionError("a box dies with the thread that starts it: start it on the main thread")
+        self._check_mounts(scene)
+        with ExitStack() as stack:
+            given: list[int] = []  # descriptors that bwrap gets
+
+            def give(descriptor: int) -> str:
+                stack.callback(os.close, descriptor)
+                given.append(descriptor)
+                return str(descriptor)
+
+            channels = Channels.open()
+            stack.callback(channels.close_far_ends)
+            arguments = [
+                *self._arguments(scene),
+                *("--seccomp", give(_memory_file(self._filter))),
+                *("--block-fd", str(channels.hold), "--json-status-fd", str(channels.report_far)),
+            ]
+            given += [channels.hold, channels.report_far]
+            # Not on the command line: that is public on the host, and the task reads it at /proc/1/cmdline.
+            packed = give(_memory_file("\0".join([*arguments, ""]).encode(errors="surrogateescape")))
+            try:
+                with acting_as(self.owner):
+                    process = subprocess.Popen(
+                        [self._bwrap, "--args", packed, "--", *scene.command],
+                        env={},  # `--clearenv` would leave the agent's own at /proc/1/environ
+                        stdin=subprocess.DEVNULL,
+                        stdout=scene.stdout,
+                        stderr=scene.stderr,
+                        pass_fds=given,
+                    )
+            except OSError as error:
+                channels.close()
+                raise SandboxError(f"{self._bwrap} could not be started: {error.strerror}.") from error
+        return StrictBoxed(process, channels, scene.limits, self.owner, asyncio.get_running_loop())
+
+    def _arguments(self, scene: Scene) -> list[str]:
+        arguments = [*_NAMESPACES, *self._system, *_DEVICES]
+
+        def show(source: Path, target: str, kind: str = "--ro-bind") -> None:
+            arguments.extend((kind, str(self._reach.path(source)), target))
+
+        for source, target in self._shown:
+            show(source, target)
+        show(scene.temporary, "/tmp", "--bind")  # noqa: S108
+        show(scene.work, "/local", "--bind")
+        for target, source in scene.mounts:
+            show(source, target)
+        for source, target in self._shown_last:  # after /tmp, which may hold the agent's Python
+            show(source, target)
+        arguments += _CLOSING
+        for name, value in {**self._environment, **scene.environment}.items():
+            arguments += ("--setenv", name, value)
+        return arguments
+
+    def _check_mounts(self, scene: Scene) -> None:
+        """SandboxError when a mount cannot be shown here."""
+        reason = check_mount_targets([target for target, _ in scene.mounts])
+        if reason is not None:
+            raise SandboxError(f"A mount cannot be shown: {reason}.")
+        for target, _ in scene.mounts:
+            for root in self._interpreter.roots:
+                if root.is_relative_to(target) or Path(target).is_relative_to(root):
+                    raise SandboxError(
+                        f"The mount at {target} would hide this agent's Python in {root}.",
+                        fix="Mount the tree at another path, such as /home/codelab.",
+                    )
+
+
+def _system_folders() -> list[str]:
+    """/usr, and beside it either links into it or, on older systems, folders of their own."""
+    shown = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            shown += ("--symlink", os.readlink(path), str(path))
+        elif path.is_dir():
+            shown += ("--ro-bind", str(path), str(path))
+    return shown
+
+
+def _memory_file(content: bytes) -> int:
+    """A descriptor to read `content` from."""
+    descriptor = os.memfd_create("discogrid")
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -1,0 +1,213 @@
+"""A command in its strict box: holds it back until its limits are set, tells when all of it is dead.
+
+bwrap's first process (the box's process 1) is held back because RLIMIT_NPROC counts the owner's whole session unless it
+is set on a process inside the user namespace; a shell that sets it there costs more than all mounts together.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+from discogrid.types import Limits
+from discogrid_agent.sandbox.box import BoxEnd, Owner
+from discogrid_agent.sandbox.credentials import acting_as
+from discogrid_agent.sandbox.processes import descendants
+
+OPEN_FILES: Final = 4096  # descriptors of one process
+# Above the limit, so that a task that goes over it is seen and stopped by name, not only refused its fork.
+PROCESSES_MARGIN: Final = 16
+_REPORT_BYTES: Final = 4096  # of bwrap's status; it is two short lines
+_FIRST_TO_GO: Final = (
+    "1000"  # oom_score_adj: out of memory, the kernel takes a task before a program of the owner
+)
+
+
+@dataclass(slots=True)
+class Channels:
+    """The descriptors between an agent and one bwrap."""
+
+    hold: int  # a pipe that is its own writer: the box waits for a byte, and goes on waiting when the agent dies
+    report: int
+    report_far: int
+
+    @classmethod
+    def open(cls) -> Self:
+        """Both pipes."""
+        near, far = os.pipe()
+        try:
+            hold = os.open(f"/proc/self/fd/{near}", os.O_RDWR | os.O_CLOEXEC)
+        finally:
+            os.close(near)
+            os.close(far)
+        report, report_far = os.pipe()
+        os.set_blocking(report, False)
+        return cls(hold, report, report_far)
+
+    def close_far_ends(self) -> None:
+        """What only bwrap uses."""
+        os.close(self.report_far)
+
+    def close(self) -> None:
+        """What the agent uses."""
+        os.close(self.hold)
+        os.close(self.report)
+
+
+class StrictBoxed:
+    """See Boxed."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        channels: Channels,
+        limits: Limits,
+        owner: Owner | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Watch `process`, a bwrap that waits at `channels`."""
+        self.ended: asyncio.Future[BoxEnd] = loop.create_future()
+        self._loop = loop
+        self._process = process
+        self._channels = channels
+        self._limits = limits
+        self._owner = owner
+        self._killed = False
+        self._reported = b""
+        self._report_open = True
+        self._init: int | None = None  # the box's process 1
+        self._init_alive: int | None = None  # its pidfd, until it is dead and all others with it
+        self._started: float | None = None
+        self._stopped = 0.0
+        self._outer: int | None = os.pidfd_open(process.pid)
+        loop.add_reader(self._outer, self._on_outer_ended)
+        loop.add_reader(channels.report, self._on_report)
+
+    def processes(self) -> list[int]:
+        """See Boxed.processes; without bwrap's own process 1."""
+        return descendants(self._init)[1:] if self._init is not None and self._init_alive is not None else []
+
+    def kill(self) -> None:
+        """See Boxed.kill."""
+        self._killed = True
+        # Before process 1 is known nothing runs; killing only the outer bwrap then could leave process 1 behind,
+        # which asks for its death with its parent late in its life. Its report arrives within milliseconds.
+        if self._init_alive is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init_alive, signal.SIGKILL)
+            self._process.kill()
+
+    def _on_report(self) -> None:
+        try:
+            part = os.read(self._channels.report, _REPORT_BYTES)
+        except BlockingIOError:
+            return
+        self._reported += part
+        if not part or len(self._reported) > _REPORT_BYTES:
+            self._loop.remove_reader(self._channels.report)
+            self._report_open = False
+        if (
+            self._init is None
+            and (init := _field(self._reported, "child-pid")) is not None
+            and self._outer is not None
+        ):
+            self._release(init)
+
+    def _release(self, init: int) -> None:
+        """Process 1 is there and held back: bind it, then let it go."""
+        self._init = init
+        try:
+            self._init_alive = os.pidfd_open(init)
+        except ProcessLookupError:
+            return  # it died; so will the outer bwrap
+        self._loop.add_reader(self._init_alive, self._on_init_ended)
+        if self._killed:
+            self.kill()
+            return
+        with (
+            suppress(ProcessLookupError),
+            acting_as(self._owner),
+        ):  # root without CAP_SYS_RESOURCE may not, its user may
+            set_limits(init, self._limits, processes=self._limits.processes + PROCESSES_MARGIN)
+        with suppress(OSError), open(f"/proc/{init}/oom_score_adj", "w") as adjustment:
+            adjustment.write(_FIRST_TO_GO)
+        self._started = self._loop.time()
+        os.write(self._channels.hold, b"\0")
+
+    def _on_outer_ended(self) -> None:
+        if self._process.poll() is None:
+            return
+        self._stopped = self._loop.time()
+        assert self._outer is not None
+        self._loop.remove_reader(self._outer)
+        os.close(self._outer)
+        self._outer = None
+        if self._report_open:
+            self._on_report()
+        self._end_when_dead()
+
+    def _on_init_ended(self) -> None:
+        assert self._init_alive is not None
+        self._loop.remove_reader(self._init_alive)
+        os.close(self._init_alive)
+        self._init_alive = None
+        self._end_when_dead()
+
+    def _end_when_dead(self) -> None:
+        if self._outer is not None or self._init_alive is not None:
+            return
+        if self._report_open:
+            self._loop.remove_reader(self._channels.report)
+            self._report_open = False
+        self._channels.close()
+        if not self.ended.done():
+            self.ended.set_result(self._end())
+
+    def _end(self) -> BoxEnd:
+        seconds = self._stopped - self._started if self._started is not None else 0.0
+        code = _field(self._reported, "exit-code")
+        if code is not None:
+            return BoxEnd(ran=True, exit=_as_signal(code), seconds=seconds)
+        if self._killed and self._started is not None:
+            return BoxEnd(ran=True, exit=-signal.SIGKILL, seconds=seconds)
+        return BoxEnd(ran=False, exit=None, seconds=seconds)
+
+
+def set_limits(process: int, limits: Limits, *, processes: int | None = None) -> None:
+    """Set what the kernel itself enforces, a process each, on `process` and all that it will start."""
+    wanted = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.disk_bytes),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+    ]
+    if processes is not None:
+        wanted.append((resource.RLIMIT_NPROC, processes))
+    for kind, value in wanted:
+        hard = resource.prlimit(process, kind)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.prlimit(process, kind, (allowed, allowed))
+
+
+def _field(reported: bytes, name: str) -> int | None:
+    """A number that bwrap reported: one JSON object a line."""
+    for line in reported.split(b"\n")[:-1]:
+        with suppress(ValueError):
+            value = json.loads(line).get(name)
+            if isinstance(value, int):
+                return value
+    return None
+
+
+def _as_signal(code: int) -> int:
+    """bwrap, like a shell, says 128 + n for signal n."""
+    number = code - 128
+    return -number if number in _SIGNALS else code
+
+
+_SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
