@@ -1,0 +1,412 @@
+"""What readers are shown of jobs, tasks and agents. Pure: notes, events and actions in, views and what changed out.
+
+Law of the file: it decides nothing. All times are seconds since 1970 (UTC), unlike the scheduler's.
+A task gets a row when something happens to it alone; tasks that wait or end in crowds stay ranges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, assert_never
+
+from discogrid.spans import SpanSet
+from discogrid.types import (
+    AgentId,
+    Attempt,
+    Counts,
+    Digest,
+    JobId,
+    JobState,
+    NodeId,
+    Outcome,
+    Run,
+    SandboxLevel,
+    TaskState,
+)
+from discogrid.views import AgentView, JobView, TaskView
+from discogrid_coordinator import events
+from discogrid_coordinator.events import Action, Event
+
+CHANGED_TASKS_MAX = 4096
+"""Task views in one answer of `drain`; the rest comes with the next."""
+
+
+class ResultNoted(Protocol):
+    """The facts of one committed attempt, as the journal keeps them."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """Which."""
+
+    @property
+    def agent(self) -> AgentId:
+        """Who ran it."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+
+    @property
+    def exit(self) -> int | None:
+        """The script's exit code, when it got that far."""
+
+    @property
+    def started(self) -> float | None:
+        """When, by the agent's clock."""
+
+    @property
+    def ended(self) -> float | None:
+        """When, by the agent's clock."""
+
+    @property
+    def seconds(self) -> float:
+        """The script's own run time."""
+
+    @property
+    def reason(self) -> str:
+        """Why it failed; empty when it did not."""
+
+    @property
+    def archive(self) -> Digest | None:
+        """Its result archive."""
+
+    @property
+    def archive_bytes(self) -> int:
+        """The size of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNoted:
+    """What an agent said of itself in its hello, beside its offer."""
+
+    id: AgentId
+    node: NodeId
+    platform: str
+    python: str
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The newest view of whatever changed."""
+
+    jobs: tuple[JobView, ...]
+    tasks: tuple[TaskView, ...]
+    agents: tuple[AgentView, ...]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A task to which something happened."""
+
+    state: TaskState
+    attempt: int = 0
+    failures: int = 0
+    agent: AgentId | None = None  # of the newest attempt
+    holder: AgentId | None = None  # holds it now
+    started: float | None = None
+    ended: float | None = None
+    seconds: float | None = None
+    exit: int | None = None
+    reason: str = ""
+    archive: Digest | None = None
+    archive_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Crowd:
+    """Tasks without a row that ended together."""
+
+    indices: SpanSet
+    reason: str
+    ended: float
+
+
+@dataclass(slots=True)
+class _Job:
+    view: JobView  # its counts are out of date; `counts` holds
+    inputs: Sequence[str | None]
+    cpus: int
+    tasks: int
+    counts: dict[TaskState, int]
+    rows: dict[int, _Row] = field(default_factory=dict)
+    crowds: dict[TaskState, _Crowd] = field(default_factory=dict)
+    changed: SpanSet = field(default_factory=SpanSet)
+
+
+@dataclass(slots=True)
+class _Agent:
+    node: NodeId
+    live: bool = False
+    slots: int = 0
+    sandbox: SandboxLevel = SandboxLevel.NONE
+    busy: int = 0
+    queued: int = 0
+    done: int = 0
+    platform: str = ""
+    python: str = ""
+    software: str = ""
+    seen: float = 0.0
+
+
+class Books:
+    """Everything a reader may ask for."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[JobId, _Job] = {}
+        self._agents: dict[AgentId, _Agent] = {}
+        self._changed_jobs: dict[JobId, None] = {}
+        self._changed_agents: dict[AgentId, None] = {}
+
+    # What the shell knows and the scheduler does not.
+
+    def note_job(self, view: JobView, inputs: Sequence[str | None], cpus: int = 1) -> None:
+        """A job, before its JobSubmitted: one input name (or None) for each task; each task takes `cpus` slots."""
+        counts = dict.fromkeys(TaskState, 0)
+        counts[TaskState.QUEUED] = len(inputs)
+        job = _Job(view, inputs, cpus, len(inputs), counts)
+        job.changed.add(0, len(inputs))
+        self._jobs[view.id] = job
+        self._changed_jobs[view.id] = None
+
+    def note_agent(self, noted: AgentNoted) -> None:
+        """What an agent said of itself, before its AgentJoined."""
+        agent = self._agent(noted.id)
+        agent.node, agent.platform = noted.node, noted.platform
+        agent.python, agent.software = noted.python, noted.software
+
+    def note_result(self, result: ResultNoted) -> None:
+        """A committed attempt, before its Commit. Unknown jobs are passed over."""
+        attempt = result.attempt
+        job = self._jobs.get(attempt.job)
+        if job is None:
+            return
+        row = self._row(job, attempt.index)
+        row.attempt, row.agent = attempt.number, result.agent
+        row.failures += result.outcome in (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)
+        row.started, row.ended = result.started, result.ended
+        row.seconds, row.exit, row.reason = result.seconds, result.exit, result.reason
+        row.archive, row.archive_bytes = result.archive, result.archive_bytes
+
+    def note_reason(self, job_id: JobId, reason: str) -> None:
+        """Why a job is held or waits; empty when it does not."""
+        job = self._jobs[job_id]
+        if job.view.reason != reason:
+            self._set(job, reason=reason)
+
+    def forget(self, job_id: JobId) -> None:
+        """The job is kept no longer."""
+        del self._jobs[job_id]
+        self._changed_jobs.pop(job_id, None)
+
+    # What happens.
+
+    def apply(self, what: Event | Action, now: float) -> None:
+        """Follow an event or an action of the scheduler, in the order in which they came."""
+        match what:
+            case events.AgentJoined(name, offer):
+                agent = self._agent(name)
+                agent.live, agent.slots, agent.sandbox, agent.seen = True, offer.slots, offer.sandbox, now
+            case events.AgentBeat(name) | events.TasksStarted(name) | events.TasksReturned(name):
+                self._seen(name, now)
+            case events.TaskSucceeded(name) | events.TaskFailed(name):
+                self._seen(name, now)
+            case events.LoseAgent(name):
+                self._agent(name).live = False
+            case events.Assign(name, run) | events.Adopt(name, run):
+                self._assign(name, run)
+            case events.StartTasks(name, run):
+                self._start(name, run, now)
+            case events.Requeue(attempt, reason):
+                self._requeue(attempt, reason)
+            case events.EndTasks(job_id, start, stop, state, reason):
+                self._end(self._jobs[job_id], start, stop, state, reason, now)
+            case events.ReleaseJob(job_id):
+                self._set(self._jobs[job_id], state=JobState.QUEUED, reason="")
+            case events.StartJob(job_id):
+                self._set(self._jobs[job_id], state=JobState.RUNNING, started=now, reason="")
+            case events.EndJob(job_id, state, reason):
+                self._set(self._jobs[job_id], state=state, ended=now, reason=reason)
+            case events.JobSubmitted() | events.JobReleased() | events.JobCancelled():
+                pass  # told by note_job and by what the scheduler makes of it
+            case events.AgentLeft() | events.TimePassed():
+                pass
+            case events.Welcome() | events.Resync() | events.Cancel() | events.Commit() | events.Discard():
+                pass  # between coordinator and agent
+            case _:
+                assert_never(what)
+
+    # What readers ask.
+
+    def jobs(self) -> list[JobView]:
+        """All jobs, oldest first."""
+        return [self._job_view(job) for job in self._jobs.values()]
+
+    def job(self, job_id: JobId) -> JobView | None:
+        """One job; None when there is none of that name."""
+        job = self._jobs.get(job_id)
+        return None if job is None else self._job_view(job)
+
+    def tasks(self, job_id: JobId, start: int = 0, stop: int | None = None) -> list[TaskView]:
+        """The tasks `start <= index < stop` of a job, as far as there are any. KeyError when there is no such job."""
+        job = self._jobs[job_id]
+        last = job.tasks if stop is None else min(stop, job.tasks)
+        return [self._task_view(job, index) for index in range(max(0, start), last)]
+
+    def agents(self) -> list[AgentView]:
+        """All agents that said hello since the start, by name."""
+        return [self._agent_view(name) for name in sorted(self._agents)]
+
+    def drain(self) -> Changes:
+        """The newest views of what changed since the last call."""
+        jobs = tuple(self._job_view(self._jobs[job_id]) for job_id in self._changed_jobs)
+        tasks: list[TaskView] = []
+        left: dict[JobId, None] = {}
+        for job_id in self._changed_jobs:
+            job = self._jobs[job_id]
+            for start, stop in job.changed.take(CHANGED_TASKS_MAX - len(tasks)):
+                tasks += [self._task_view(job, index) for index in range(start, stop)]
+            if job.changed:
+                left[job_id] = None
+        agents = tuple(self._agent_view(name) for name in self._changed_agents)
+        self._changed_jobs = left
+        self._changed_agents = {}
+        return Changes(jobs, tuple(tasks), agents)
+
+    # Bookkeeping.
+
+    def _agent(self, name: AgentId) -> _Agent:
+        self._changed_agents[name] = None
+        agent = self._agents.get(name)
+        if agent is None:
+            agent = self._agents[name] = _Agent(NodeId(""))
+        return agent
+
+    def _seen(self, name: AgentId, now: float) -> None:
+        if name in self._agents:
+            self._agent(name).seen = now
+
+    def _set(self, job: _Job, **fields: JobState | float | str) -> None:
+        job.view = replace(job.view, **fields)  # type: ignore[arg-type]  # each caller names fields of JobView
+        self._changed_jobs[job.view.id] = None
+
+    def _row(self, job: _Job, index: int) -> _Row:
+        """The task's own row, made when it has none yet."""
+        job.changed.add(index, index + 1)
+        self._changed_jobs[job.view.id] = None
+        row = job.rows.get(index)
+        if row is None:
+            row = job.rows[index] = _Row(TaskState.QUEUED)
+            for state, crowd in job.crowds.items():
+                if index in crowd.indices:
+                    crowd.indices.remove(index)
+                    row.state, row.reason, row.ended = state, crowd.reason, crowd.ended
+        return row
+
+    def _move(self, job: _Job, row: _Row, state: TaskState, holder: AgentId | None) -> None:
+        """The task changes its state and, perhaps, its place."""
+        for name, step in ((row.holder, -1), (holder, 1)):
+            if name is None:
+                continue
+            agent = self._agent(name)
+            if (row.state if step < 0 else state) is TaskState.RUNNING:
+                agent.busy += step * job.cpus
+            else:
+                agent.queued += step
+        job.counts[row.state] -= 1
+        job.counts[state] += 1
+        row.state, row.holder = state, holder
+
+    def _assign(self, name: AgentId, run: Run) -> None:
+        job = self._jobs[run.job]
+        for index in range(run.start, run.stop):
+            row = self._row(job, index)
+            self._move(job, row, TaskState.ASSIGNED, name)
+            row.attempt, row.agent = run.number, name
+            row.started = row.ended = row.seconds = row.exit = None
+            row.reason = ""
+
+    def _start(self, name: AgentId, run: Run, now: float) -> None:
+        job = self._jobs[run.job]
+        for index in range(run.start, run.stop):
+            row = self._row(job, index)
+            self._move(job, row, TaskState.RUNNING, name)
+            row.started = now
+
+    def _requeue(self, attempt: Attempt, reason: str) -> None:
+        job = self._jobs[attempt.job]
+        row = self._row(job, attempt.index)
+        self._move(job, row, TaskState.QUEUED, None)
+        row.reason = reason
+
+    def _end(self, job: _Job, start: int, stop: int, state: TaskState, reason: str, now: float) -> None:
+        span = range(start, stop)
+        rows = (
+            [index for index in span if index in job.rows]
+            if len(span) == 1
+            else sorted(job.rows.keys() & span)
+        )
+        fresh = SpanSet()
+        fresh.add(start, stop)
+        for index in rows:
+            fresh.remove(index)
+            self._end_row(job, job.rows[index], state, reason, now)
+        if fresh:
+            crowd = job.crowds.setdefault(state, _Crowd(SpanSet(), reason, now))
+            crowd.reason, crowd.ended = reason, now
+            for low, high in fresh:
+                crowd.indices.add(low, high)
+            job.counts[TaskState.QUEUED] -= len(fresh)
+            job.counts[state] += len(fresh)
+        job.changed.add(start, stop)
+        self._changed_jobs[job.view.id] = None
+
+    def _end_row(self, job: _Job, row: _Row, state: TaskState, reason: str, now: float) -> None:
+        self._move(job, row, state, None)
+        row.reason = reason
+        row.ended = now if row.ended is None else row.ended
+        if state is TaskState.DONE and row.agent is not None:
+            self._agent(row.agent).done += 1
+
+    def _job_view(self, job: _Job) -> JobView:
+        return replace(job.view, counts=Counts(**{state.value: n for state, n in job.counts.items()}))
+
+    def _task_view(self, job: _Job, index: int) -> TaskView:
+        row = job.rows.get(index)
+        if row is None:
+            row = _Row(TaskState.QUEUED)
+            for state, crowd in job.crowds.items():
+                if index in crowd.indices:
+                    row = _Row(state, reason=crowd.reason, ended=crowd.ended)
+        return TaskView(
+            job=job.view.id,
+            index=index,
+            state=row.state,
+            input=job.inputs[index],
+            attempt=row.attempt,
+            failures=row.failures,
+            agent=row.agent,
+            started=row.started,
+            ended=row.ended,
+            seconds=row.seconds,
+            exit=row.exit,
+            reason=row.reason,
+            archive=row.archive,
+            archive_bytes=row.archive_bytes,
+        )
+
+    def _agent_view(self, name: AgentId) -> AgentView:
+        agent = self._agents[name]
+        return AgentView(
+            id=name,
+            node=agent.node,
+            state="live" if agent.live else "lost",
+            slots=agent.slots,
+            busy=agent.busy,
+            queued=agent.queued,
+            done=agent.done,
+            platform=agent.platform,
+            python=agent.python,
+            software=agent.software,
+            sandbox=agent.sandbox.value,
+            seen=agent.seen,
+        )
