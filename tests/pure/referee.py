@@ -1,0 +1,182 @@
+"""Watches a scheduler from outside and asserts what must hold whatever happens: the rules of architecture.md §6."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from discogrid.types import (
+    GIB,
+    AgentId,
+    Attempt,
+    Counts,
+    Digest,
+    JobId,
+    JobState,
+    NodeId,
+    Offer,
+    Requirements,
+    Run,
+    SandboxLevel,
+    TaskState,
+)
+from discogrid.views import JobView
+from discogrid_coordinator import events
+from discogrid_coordinator.books import AgentNoted, Books, Changes
+from discogrid_coordinator.events import Action, Event
+from discogrid_coordinator.scheduler import Scheduler
+
+LEASE = 7
+
+
+def offer(slots: int = 2, **fields: object) -> Offer:
+    plain: dict[str, object] = {"memory_bytes": 8 * GIB, "sandbox": SandboxLevel.STRICT}
+    return Offer(slots, **{**plain, **fields})  # type: ignore[arg-type]
+
+
+def run(job: str, start: int, stop: int, number: int = 1, lease: int = LEASE) -> Run:
+    return Run(JobId(job), start, stop, number, lease)
+
+
+def attempt(job: str, index: int, number: int = 1, lease: int = LEASE) -> Attempt:
+    return Attempt(JobId(job), index, number, lease)
+
+
+@dataclass
+class Referee:
+    """A scheduler whose every step is checked, with books kept beside it."""
+
+    scheduler: Scheduler = field(default_factory=lambda: Scheduler(LEASE))
+    books: Books = field(default_factory=Books)
+    thorough: bool = True  # check all invariants after each event: O(everything)
+    now: float = 0.0
+    live: dict[AgentId, set[Attempt]] = field(
+        default_factory=dict
+    )  # what each agent was given and may answer
+    jobs: dict[JobId, events.JobSubmitted] = field(default_factory=dict)
+    ends: Counter[tuple[JobId, int]] = field(default_factory=Counter)
+    ended_jobs: dict[JobId, JobState] = field(default_factory=dict)
+    numbers: dict[tuple[JobId, int], int] = field(default_factory=dict)
+    leaving: set[AgentId] = field(default_factory=set)
+
+    def tell(self, event: Event, now: float | None = None) -> list[Action]:
+        if now is not None:
+            assert now >= self.now
+            self.now = now
+        self._before(event)
+        actions = self.scheduler.handle(event, self.now)
+        self.books.apply(event, self.now)
+        for action in actions:
+            self._after(action)
+            self.books.apply(action, self.now)
+        self._answered(event, actions)
+        if self.thorough:
+            self.check()
+        return actions
+
+    def _before(self, event: Event) -> None:
+        match event:
+            case events.AgentJoined(agent):
+                self.live.setdefault(agent, set())
+                self.leaving.discard(agent)
+                node = NodeId(f"node-{agent}")
+                self.books.note_agent(AgentNoted(agent, node, "linux", "3.11", "0.1.0"))
+            case events.JobSubmitted(job, tasks) if job not in self.jobs:
+                self.jobs[job] = event
+                for start, stop in event.done + event.failed:
+                    self.ends.update((job, index) for index in range(start, stop))
+                state = JobState.HELD if event.held else JobState.QUEUED
+                view = JobView(job, "name", state, Counts(), NodeId("me"), "script.py", self.now, Digest("d"))
+                self.books.note_job(view, [f"{index}.mp4" for index in range(tasks)], event.requirements.cpus)
+                for spans, end in ((event.done, TaskState.DONE), (event.failed, TaskState.FAILED)):
+                    for start, stop in spans:
+                        self.books.apply(events.EndTasks(job, start, stop, end), self.now)
+            case events.TasksReturned(agent, _, leaving) if leaving and agent in self.live:
+                self.leaving.add(agent)
+
+    def _after(self, action: Action) -> None:
+        match action:
+            case events.Assign(agent, assigned):
+                assert agent in self.live, "work for an agent that is not there"
+                assert agent not in self.leaving, "work for an agent that is leaving"
+                assert assigned.job not in self.ended_jobs, "work of a job that has ended"
+                for one in assigned.attempts():
+                    key = (one.job, one.index)
+                    assert one.number == self.numbers.get(key, 0) + 1, "a number is skipped or used twice"
+                    assert not self.ends[key], "a task runs after its end"
+                    assert not self._holders(one.job, one.index), "a task is given to two agents"
+                    self.numbers[key] = one.number
+                    self.live[agent].add(one)
+            case events.Adopt(agent, adopted):
+                for one in adopted.attempts():
+                    assert not self._holders(one.job, one.index), "a task is adopted that another agent holds"
+                    self.live[agent].add(one)
+            case events.Cancel(agent, runs):
+                for cancelled in runs:
+                    for one in list(self.live.get(agent, ())):
+                        if one in cancelled.attempts():
+                            self.live[agent].discard(one)
+            case events.Requeue(over):
+                self._take(over.job, over.index)
+            case events.EndTasks(job, start, stop):
+                for index in range(start, stop):
+                    self.ends[job, index] += 1
+                    assert self.ends[job, index] == 1, "a task ends twice"
+                    self._take(job, index)
+            case events.EndJob(job, state):
+                assert job not in self.ended_jobs, "a job ends twice"
+                self.ended_jobs[job] = state
+                for index in range(self.jobs[job].tasks):
+                    assert self.ends[job, index] == 1, "a job ends before its tasks"
+            case events.LoseAgent(agent):
+                assert not self.live.pop(agent), "a lost agent still holds tasks"
+                self.leaving.discard(agent)
+            case _:
+                pass
+
+    def _answered(self, event: Event, actions: list[Action]) -> None:
+        answers = [action for action in actions if isinstance(action, events.Commit | events.Discard)]
+        if isinstance(event, events.TaskSucceeded | events.TaskFailed):
+            assert len(answers) == 1, "a result is answered once"
+            assert (answers[0].agent, answers[0].attempt) == (event.agent, event.attempt)
+        else:
+            assert not answers
+        due = self.scheduler.deadline()
+        if isinstance(event, events.TimePassed):
+            assert due is None or due > self.now, "what was due is not done"
+
+    def _holders(self, job: JobId, index: int) -> list[AgentId]:
+        return [
+            agent
+            for agent, held in self.live.items()
+            if any((one.job, one.index) == (job, index) for one in held)
+        ]
+
+    def _take(self, job: JobId, index: int) -> None:
+        for held in self.live.values():
+            held -= {one for one in held if (one.job, one.index) == (job, index)}
+
+    def check(self) -> None:
+        self.scheduler.check()
+        for view in self.books.jobs():
+            assert view.counts.total == self.jobs[view.id].tasks, "the books lose a task"
+            assert view.counts.ended == sum(self.ends[view.id, index] for index in range(view.counts.total))
+            assert view.state.ended == (view.id in self.ended_jobs)
+        held = {agent: len(attempts) for agent, attempts in self.live.items()}
+        tasks = [task for view in self.books.jobs() for task in self.books.tasks(view.id)]
+        for agent_view in self.books.agents():
+            own = [task for task in tasks if task.agent == agent_view.id and not task.state.ended]
+            given = [task for task in own if task.state is not TaskState.QUEUED]
+            assert len(given) == held.get(agent_view.id, 0), "the books and the scheduler disagree"
+            assert agent_view.queued == sum(task.state is TaskState.ASSIGNED for task in given)
+            assert (agent_view.state == "live") == (agent_view.id in self.live)
+
+    def drain(self) -> Changes:
+        return self.books.drain()
+
+    def submit(
+        self, job: str, tasks: int, requirements: Requirements | None = None, **fields: object
+    ) -> list[Action]:
+        needs = requirements or Requirements()
+        return self.tell(events.JobSubmitted(JobId(job), tasks, needs, **fields))  # type: ignore[arg-type]
+
+    def join(self, agent: str, slots: int = 2, holds: tuple[Run, ...] = (), **fields: object) -> list[Action]:
+        return self.tell(events.AgentJoined(AgentId(agent), offer(slots, **fields), holds))
