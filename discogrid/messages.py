@@ -107,10 +107,10 @@ class TasksStarted(Message, frozen=True, kw_only=True, tag="tasks-started"):
 
 
 class TasksReturned(Message, frozen=True, kw_only=True, tag="tasks-returned"):
-    """These attempts were not started and are given back."""
+    """These attempts were not started and are given back. `leaving`: send no more of any."""
 
     runs: tuple[Run, ...]
-    reason: str = ""
+    leaving: bool = False
 
 
 class TaskDone(msgspec.Struct, frozen=True, kw_only=True):

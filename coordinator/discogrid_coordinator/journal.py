@@ -161,8 +161,10 @@ class Journal:
     def end_task(self, job: JobId, index: int, state: TaskState, reason: str) -> None:
         """The task ended in this state, whatever its newest attempt said."""
         self._write(
-            "update results set state = ?, reason = ? where job = ? and idx = ? and state is not 'done'",
-            (state, reason, job, index),
+            "insert into results values (?, ?, 0, 0, '', ?, null, null, null, 0, ?, null, 0, x'', ?)"
+            " on conflict (job, idx) do update set state = excluded.state, reason = excluded.reason"
+            " where results.state is not 'done'",
+            (job, index, Outcome.BOX_FAILED, reason, state),
         )
 
     def remove_job(self, job: JobId) -> None:

@@ -1,0 +1,483 @@
+"""The DEALER shell: sockets, timers, files and boxes of an agent; what to do with them is the machine's word.
+
+Nothing a coordinator sends reaches the machine before this agent has checked it itself: the roster's owner, the
+job's signature, each task's proof, every blob's digest.
+"""
+
+import asyncio
+import logging
+import platform
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from discogrid.transfer import BlobClient
+
+from discogrid import __version__, transport
+from discogrid.blobs import BlobStore
+from discogrid.bundle import ResultBody, seal_result
+from discogrid.channel import Channel, Received
+from discogrid.errors import DiscogridError, HandshakeRefused, SignatureRefused, WireError
+from discogrid.grid import Grid
+from discogrid.messages import (
+    PROTOCOL,
+    CancelTasks,
+    FollowLogs,
+    Goodbye,
+    Heartbeat,
+    HeartbeatSeen,
+    Hello,
+    JobEnded,
+    JobSpec,
+    LogChunk,
+    Refused,
+    Resync,
+    RunTasks,
+    TaskDone,
+    TasksCommitted,
+    TasksDiscarded,
+    TasksDone,
+    TasksReturned,
+    TasksStarted,
+    Welcome,
+)
+from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
+from discogrid.views import task_label
+from discogrid.wire import pack_parts
+from discogrid_agent import events
+from discogrid_agent.machine import Machine
+from discogrid_agent.runner import Ended, Runner, Task
+from discogrid_agent.sandbox.box import Box
+from discogrid_agent.shelf import Owned, Shelf
+
+SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
+INLINE_BYTES_MAX = 64 << 10  # archives up to this size travel in the message
+DONE_MESSAGE_BYTES_MAX = 4 << 20
+DONE_MESSAGE_TASKS_MAX = 64
+STORE_BYTES_MAX = 50 << 30
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An ended attempt with its signed result, kept until the coordinator has it."""
+
+    ended: Ended
+    envelope: bytes
+
+
+class Service:
+    """One agent. Use `await Service(...).run()`; `stop` ends it."""
+
+    def __init__(
+        self, grid: Grid, endpoint: str, folder: Path, *, name: str, offer: Offer, limits: Limits, box: Box
+    ) -> None:
+        """`offer` is what the owner lends, `limits` the most that any task may use."""
+        self._grid = grid
+        self._endpoint = endpoint
+        self._folder = folder
+        self._name = name
+        self._offer = offer
+        self._box = box
+        self._limits = limits
+        self._session = secrets.token_hex(8)
+        self._machine = Machine(offer)
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: list[tuple[TaskDone, bytes, bytes | None]] = []
+        self._sending: dict[Attempt, asyncio.Task[None]] = {}
+        self._fetching: dict[Digest, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._followed: set[Attempt] = set()
+        self._pins: dict[Digest, JobId] = {}
+        self._heard = 0.0
+        self._blobs: BlobClient | None = None
+        self._failure: DiscogridError | None = None
+
+    # -- life
+
+    async def run(self) -> None:
+        """Serve until stopped; HandshakeRefused when the grid does not want this agent."""
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.Event()
+        self._context = transport.new_context()
+        self._keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
+        self._server_key = self._grid.roster.coordinator().curve
+        self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
+        coordinator = self._grid.roster.coordinator().id
+        self._shelf = Shelf(self._folder / "mounts", self._grid.roster, coordinator, self._limits)
+        self._runner = Runner(self._folder / "work", self._box, on_log=self._on_log)
+        self._runner.sweep()
+        for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
+            self._loop.add_signal_handler(number, partial(self._on_signal, mode))
+        self._channel = Channel(
+            lambda take: transport.dial(self._context, self._endpoint, self._keys, self._server_key, take),
+            self._receive,
+        )
+        listening = self._loop.create_task(self._listen_for_silence())
+        try:
+            self._tell(events.Connected())
+            await self._exited.wait()
+        finally:
+            listening.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, mode: events.StopMode = events.StopMode.NOW) -> None:
+        """End: now, or when what runs has ended and is committed."""
+        self._tell(events.StopRequested(mode))
+
+    def _on_signal(self, mode: events.StopMode) -> None:
+        """The first interrupt lets tasks end, the second one does not."""
+        if mode is events.StopMode.FINISH:
+            self._loop.add_signal_handler(signal.SIGINT, partial(self._on_signal, events.StopMode.NOW))
+            log.warning("finishing what runs; interrupt again to give it back at once")
+        self.stop(mode)
+
+    def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._channel.close()
+        if self._blobs is not None:
+            self._blobs.close()
+        self._context.destroy(linger=transport.LINGER_MS)
+
+    async def _listen_for_silence(self) -> None:
+        self._heard = self._loop.time()
+        while True:
+            await asyncio.sleep(SILENCE_S_MAX / 3)
+            if self._loop.time() - self._heard > SILENCE_S_MAX:
+                log.warning(
+                    "the coordinator has been silent for %.0f s; work goes on, results wait", SILENCE_S_MAX
+                )
+                self._heard = self._loop.time()
+                self._tell(events.Disconnected())
+                self._tell(events.Connected())
+
+    # -- messages in
+
+    def _receive(self, batch: list[Received]) -> None:
+        self._heard = self._loop.time()
+        for received in batch:
+            try:
+                self._hear(received)
+            except (DiscogridError, IndexError) as error:
+                log.warning("a %s of the coordinator was dropped: %s", type(received.message).__name__, error)
+
+    def _hear(self, received: Received) -> None:
+        match received.message:
+            case Welcome() as welcome:
+                self._open_blobs(welcome.blob_endpoint)
+                self._tell(events.Welcomed(welcome.lease, welcome.lease_s, welcome.heartbeat_s))
+            case Refused() as refused:
+                self._failure = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
+                self._exited.set()
+            case Resync():
+                self._tell(events.Resynced())
+            case JobSpec(job=job):
+                self._take_job(job, received.payload[0])
+            case RunTasks(runs=runs):
+                self._take_runs(runs, received.payload[0], received.payload[1])
+            case TasksCommitted(attempts=attempts):
+                self._tell(events.Committed(attempts))
+            case TasksDiscarded(attempts=attempts):
+                self._tell(events.Discarded(attempts))
+            case CancelTasks(runs=runs):
+                self._tell(events.CancelReceived(runs))
+            case JobEnded(job=job):
+                self._tell(events.JobEnded(job))
+            case FollowLogs(attempt=attempt, follow=follow):
+                self._follow(attempt, follow=follow)
+            case HeartbeatSeen():
+                pass
+            case other:
+                log.warning("the coordinator sent a %s, which is not for agents", type(other).__name__)
+
+    def _take_job(self, job: JobId, envelope: bytes) -> None:
+        try:
+            owned = self._shelf.put(job, envelope, time.time())
+        except SignatureRefused as error:
+            log.error("job %s was refused, nothing of it will run: %s", job, error)  # noqa: TRY400
+            return
+        manifest = owned.job.manifest
+        self._tell(events.JobVerified(job, manifest.requirements, owned.limits, tuple(owned.job.blobs())))
+
+    def _take_runs(self, runs: tuple[Run, ...], leaves: bytes, proofs: bytes) -> None:
+        for run, tasks in self._shelf.check(runs, leaves, proofs).items():
+            if isinstance(tasks, SignatureRefused):
+                log.error(
+                    "tasks %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, tasks.what
+                )
+                for attempt in run.attempts():
+                    self._report(
+                        TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=tasks.what), b"", None
+                    )
+            else:
+                self._tell(events.RunReceived(run, tuple(task.input for task in tasks)))
+
+    # -- the machine
+
+    def _tell(self, event: events.Event) -> None:
+        for action in self._machine.handle(event, self._loop.time()):
+            self._perform(action)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (deadline := self._machine.deadline()) is not None:
+            self._timer = self._loop.call_at(deadline, self._tell, events.TimePassed())
+
+    def _perform(self, action: events.Action) -> None:
+        match action:
+            case events.SendHello(holds):
+                self._channel.send(self._hello(holds))
+            case events.SendBeat(holds):
+                self._channel.send(Heartbeat(holds=holds))
+            case events.SendStarted(runs):
+                self._channel.send(TasksStarted(runs=runs))
+            case events.SendDone():
+                self._send_done(action)
+            case events.GiveBack(runs, leaving):
+                self._channel.send(TasksReturned(runs=runs, leaving=leaving))
+            case events.SendGoodbye():
+                self._channel.send(Goodbye())
+            case events.Fetch(file, job):
+                self._fetching[file.digest] = self._spawn(self._fetch(file, job))
+            case events.StopFetch(digest):
+                if fetching := self._fetching.pop(digest, None):
+                    fetching.cancel()
+            case events.Start():
+                self._spawn(self._attempt(action))
+            case events.Kill(attempt, reason):
+                self._runner.kill(attempt, reason)
+            case events.DropArchive(attempt):
+                self._runner.drop(attempt)
+            case events.DropBlobs(digests):
+                for digest in digests:
+                    self._store.unpin(f"fetch:{digest}", remove=True)
+            case events.ForgetJob(job):
+                self._shelf.drop(job)
+            case events.Exit():
+                self._exited.set()
+            case _:
+                assert_never(action)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- actions that take time
+
+    def _hello(self, holds: tuple[Run, ...]) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            software=__version__,
+            role=Role.AGENT,
+            session=self._session,
+            name=self._name,
+            platform=sys.platform,
+            python=platform.python_version(),
+            clock=time.time(),
+            slots=self._offer.slots,
+            memory_bytes=self._offer.memory_bytes,
+            gpus=self._offer.gpus,
+            sandbox=self._offer.sandbox.value,
+            network=self._offer.network,
+            capabilities=tuple(sorted(self._offer.capabilities)),
+            holds=holds,
+        )
+
+    def _open_blobs(self, endpoint: str) -> None:
+        if self._blobs is not None:
+            self._blobs.close()
+        where = dialled(endpoint, self._endpoint)
+        self._blobs = BlobClient(
+            lambda take: transport.dial(
+                self._context,
+                where,
+                self._keys,
+                self._server_key,
+                take,
+                frame_bytes_max=transport.BLOB_FRAME_BYTES_MAX,
+            ),
+            self._store,
+        )
+
+    async def _fetch(self, file: FileRef, job: JobId) -> None:
+        del job  # other sources than the coordinator come with peer-to-peer blobs
+        try:
+            self._store.pin(file.digest, f"fetch:{file.digest}")
+            if not self._store.has(file.digest):
+                if self._blobs is None:
+                    raise WireError("the coordinator has not said where its blobs are")
+                await self._blobs.get(file.digest, file.size)
+        except DiscogridError as error:
+            self._fetching.pop(file.digest, None)
+            self._tell(events.BlobFailed(file.digest, error.what))
+        else:
+            self._fetching.pop(file.digest, None)
+            self._tell(events.BlobReady(file.digest))
+
+    async def _attempt(self, start: events.Start) -> None:
+        owned = self._shelf.get(start.attempt.job)
+        assert owned is not None, "the machine starts tasks of verified jobs only"
+        try:
+            mounts = (
+                await asyncio.to_thread(self._shelf.mounts, owned, self._store.path)
+                if owned.job.manifest.mounts
+                else ()
+            )
+            ended = await self._runner.run(self._task(start, owned, mounts))
+        except (DiscogridError, OSError) as error:
+            log.exception("the attempt %s could not be run", start.attempt)
+            self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))
+            return
+        self._followed.discard(start.attempt)
+        result = Result(ended, seal_result(self._body(ended, owned), self._grid.identity))
+        self._tell(events.AttemptEnded(start.attempt, ended.outcome, ended.reason, result))
+
+    def _task(self, start: events.Start, owned: Owned, mounts: tuple[tuple[str, Path], ...]) -> Task:
+        manifest = owned.job.manifest
+        file = start.input
+        return Task(
+            attempt=start.attempt,
+            label=task_label(owned.id, start.attempt.index),
+            count=manifest.tasks,
+            script=self._store.path(manifest.script.digest),
+            script_name=manifest.script.name,
+            input=self._store.path(file.digest) if file else None,
+            input_name=file.name if file else None,
+            constants=tuple(
+                (constant.name, self._store.path(constant.digest)) for constant in manifest.constants
+            ),
+            mounts=mounts,
+            arguments=manifest.arguments,
+            environment=manifest.environment,
+            cpus=start.cpus,
+            limits=start.limits,
+            network=manifest.requirements.network,
+        )
+
+    def _body(self, ended: Ended, owned: Owned) -> ResultBody:
+        return ResultBody(
+            job=owned.job.digest,
+            index=ended.attempt.index,
+            number=ended.attempt.number,
+            lease=ended.attempt.lease,
+            agent=self._grid.identity.id,
+            sandbox=self._box.level,
+            outcome=ended.outcome,
+            exit=ended.exit,
+            started=ended.started,
+            ended=ended.ended,
+            seconds=ended.seconds,
+            archive=ended.archive_digest,
+            archive_bytes=ended.archive_size,
+            outputs=ended.outputs,
+        )
+
+    # -- results out
+
+    def _send_done(self, action: events.SendDone) -> None:
+        result = action.result
+        if not isinstance(result, Result):
+            self._report(
+                TaskDone(attempt=action.attempt, outcome=action.outcome, reason=action.reason), b"", None
+            )
+            self._sent(action.attempt)
+        elif action.attempt not in self._sending:
+            sending = self._spawn(self._deliver(action, result))
+            self._sending[action.attempt] = sending
+            sending.add_done_callback(lambda _: self._sending.pop(action.attempt, None))
+
+    async def _deliver(self, action: events.SendDone, result: Result) -> None:
+        ended = result.ended
+        archive: bytes | None = None
+        try:
+            if ended.archive_size <= INLINE_BYTES_MAX:
+                archive = ended.archive.read_bytes()
+            elif self._blobs is None:
+                raise WireError("the coordinator has not said where its blobs are")
+            else:
+                await self._blobs.put(ended.archive, ended.archive_digest, ended.archive_size)
+        except (DiscogridError, OSError) as error:
+            self._tell(events.SendFailed(action.attempt, str(error)))
+            return
+        done = TaskDone(
+            attempt=action.attempt,
+            outcome=action.outcome,
+            reason=action.reason,
+            retryable=ended.retryable,
+            exit=ended.exit,
+            started=ended.started,
+            ended=ended.ended,
+            seconds=ended.seconds,
+            archive=ended.archive_digest,
+            archive_bytes=ended.archive_size,
+            inline=archive is not None,
+        )
+        self._report(done, result.envelope, archive)
+        self._sent(action.attempt)
+
+    def _sent(self, attempt: Attempt) -> None:
+        self._loop.call_soon(self._tell, events.ResultSent(attempt))
+
+    def _report(self, done: TaskDone, envelope: bytes, archive: bytes | None) -> None:
+        """Reports of one turn of the loop share a message."""
+        if not self._done:
+            self._loop.call_soon(self._flush_done)
+        self._done.append((done, envelope, archive))
+
+    def _flush_done(self) -> None:
+        reports, self._done = self._done, []
+        page: list[tuple[TaskDone, bytes, bytes | None]] = []
+        room = DONE_MESSAGE_BYTES_MAX
+        for report in reports:
+            room -= len(report[1]) + len(report[2] or b"")
+            if page and (room < 0 or len(page) == DONE_MESSAGE_TASKS_MAX):
+                self._send_page(page)
+                page, room = [], DONE_MESSAGE_BYTES_MAX
+            page.append(report)
+        if page:
+            self._send_page(page)
+
+    def _send_page(self, page: list[tuple[TaskDone, bytes, bytes | None]]) -> None:
+        envelopes = pack_parts(envelope for _, envelope, _ in page)
+        archives = pack_parts(archive for _, _, archive in page if archive is not None)
+        self._channel.send(TasksDone(tasks=tuple(done for done, _, _ in page)), envelopes, archives)
+
+    # -- logs
+
+    def _follow(self, attempt: Attempt, *, follow: bool) -> None:
+        if not follow:
+            self._followed.discard(attempt)
+            return
+        if attempt in self._followed:
+            return
+        self._followed.add(attempt)
+        for stream, offset, chunk in self._runner.kept_log(attempt):
+            self._on_log(attempt, stream, offset, chunk)
+
+    def _on_log(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> None:
+        if attempt in self._followed:
+            self._channel.send(LogChunk(attempt=attempt, stream=stream, offset=offset), chunk)
+
+
+def dialled(blob_endpoint: str, control: str) -> str:
+    """Where to dial for blobs: a `*` stands for the host that was dialled for control."""
+    if not blob_endpoint.startswith("tcp://*:"):
+        return blob_endpoint
+    host = urlsplit(control).netloc.rpartition(":")[0]
+    return f"tcp://{host}:{blob_endpoint.rpartition(':')[2]}"

@@ -1,0 +1,142 @@
+"""Hears agents: checks what they say against the session, the roster and the job, and tells the engine."""
+
+import logging
+
+from discogrid.blobs import digest_of
+from discogrid.bundle import ResultBody, open_results
+from discogrid.channel import Received
+from discogrid.envelope import ENVELOPE_BYTES_MAX
+from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
+from discogrid.messages import (
+    FollowLogs,
+    Goodbye,
+    Heartbeat,
+    HeartbeatSeen,
+    Hello,
+    LogChunk,
+    TaskDone,
+    TasksDone,
+    TasksReturned,
+    TasksStarted,
+)
+from discogrid.transport import CHUNK_BYTES_MAX
+from discogrid.types import Attempt, Offer, Outcome, SandboxLevel
+from discogrid.wire import unpack_parts
+from discogrid_coordinator import events
+from discogrid_coordinator.books import AgentNoted
+from discogrid_coordinator.engine import Engine, Pending
+from discogrid_coordinator.peers import Peer
+
+SLOTS_MAX = 4096
+
+log = logging.getLogger(__name__)
+
+
+class AgentDesk:
+    """Everything an agent may say."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Speak for this engine."""
+        self._engine = engine
+
+    def hello(self, peer: Peer, hello: Hello) -> None:
+        """An agent has come, for the first time or again."""
+        engine = self._engine
+        older = engine.peers.add(peer)
+        if older is not None and older.session != peer.session:
+            engine.tell(events.AgentLeft(peer.name, "another process of the same agent has taken its place"))
+            engine.peers.add(peer)
+        noted = AgentNoted(peer.name, peer.node, hello.platform, hello.python, hello.software)
+        engine.books.note_agent(noted)
+        engine.tell(events.AgentJoined(peer.name, _offer(hello), hello.holds))
+
+    def hear(self, peer: Peer, received: Received) -> None:
+        """One message of an agent that has said hello."""
+        engine = self._engine
+        match received.message:
+            case Heartbeat(holds=holds):
+                engine.tell(events.AgentBeat(peer.name, holds))
+                engine.outbox.put(peer.route, HeartbeatSeen())
+            case TasksStarted(runs=runs):
+                engine.tell(events.TasksStarted(peer.name, runs))
+            case TasksReturned(runs=runs, leaving=leaving):
+                engine.tell(events.TasksReturned(peer.name, runs, leaving))
+            case TasksDone(tasks=tasks):
+                self._done(peer, tasks, received.payload)
+            case LogChunk(attempt=attempt, stream=stream, offset=offset):
+                wanted = engine.watches.output(
+                    attempt, stream, offset, received.payload[0] if received.payload else b""
+                )
+                if not wanted:
+                    engine.outbox.put(peer.route, FollowLogs(attempt=attempt, follow=False))
+            case Goodbye(reason=reason):
+                engine.tell(events.AgentLeft(peer.name, reason or "it said goodbye", goodbye=True))
+                engine.peers.remove(peer)
+            case other:
+                log.warning(
+                    "agent %s sent a %s, which is not for agents to say", peer.name, type(other).__name__
+                )
+
+    def _done(self, peer: Peer, tasks: tuple[TaskDone, ...], payload: list[bytes]) -> None:
+        try:
+            envelopes = unpack_parts(payload[0], part_bytes_max=ENVELOPE_BYTES_MAX)
+            archives = unpack_parts(payload[1], part_bytes_max=CHUNK_BYTES_MAX)
+            if len(envelopes) != len(tasks) or len(archives) != sum(task.inline for task in tasks):
+                raise IntegrityError("results and envelopes are not equal in number")
+        except (DiscogridError, IndexError) as error:
+            log.warning("agent %s sent results that cannot be read: %s", peer.name, error)
+            return
+        inline = iter(archives)
+        for task, envelope in zip(tasks, envelopes, strict=True):
+            archive = next(inline) if task.inline else None
+            self._engine.ended(peer.name, self._checked(peer, task, envelope, archive))
+
+    def _checked(self, peer: Peer, task: TaskDone, envelope: bytes, archive: bytes | None) -> Pending:
+        """What the agent says, as far as its signature and the bytes bear it out; the machine's failure otherwise."""
+        try:
+            self._verify(peer, task, envelope, archive)
+        except DiscogridError as error:
+            log.warning("agent %s: the result of %s was not accepted: %s", peer.name, task.attempt, error)
+            reason = f"its result was not accepted: {error.what}"
+            return Pending(
+                TaskDone(attempt=task.attempt, outcome=Outcome.TRANSFER_FAILED, reason=reason), b"", None
+            )
+        return Pending(task, envelope, archive)
+
+    def _verify(self, peer: Peer, task: TaskDone, envelope: bytes, archive: bytes | None) -> None:
+        if not envelope:
+            if task.outcome in (Outcome.SUCCEEDED, Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED):
+                raise SignatureRefused("it is not signed")
+            return  # nothing ran: there is nothing to sign
+        body = self._body(envelope, task.attempt)
+        said = (body.agent, body.outcome, body.archive, body.archive_bytes, body.exit)
+        if said != (peer.node, task.outcome, task.archive, task.archive_bytes, task.exit):
+            raise SignatureRefused("the message says something else than the signed result")
+        if archive is not None:
+            if len(archive) != body.archive_bytes or digest_of(archive) != body.archive:
+                raise IntegrityError("the archive is not the one that was signed")
+        elif not self._engine.store.has(body.archive):
+            raise IntegrityError("the archive has not arrived")
+
+    def _body(self, envelope: bytes, attempt: Attempt) -> ResultBody:
+        accepted = self._engine.intake.get(attempt.job)
+        for body in open_results(envelope, self._engine.grid.roster):
+            same = (body.index, body.number, body.lease) == (attempt.index, attempt.number, attempt.lease)
+            if same and accepted is not None and body.job == accepted.job.digest:
+                return body
+        raise SignatureRefused("the signed result belongs to another attempt")
+
+
+def _offer(hello: Hello) -> Offer:
+    try:
+        sandbox = SandboxLevel(hello.sandbox)
+    except ValueError:
+        sandbox = SandboxLevel.NONE
+    return Offer(
+        slots=max(0, min(hello.slots, SLOTS_MAX)),
+        memory_bytes=max(0, hello.memory_bytes),
+        sandbox=sandbox,
+        gpus=max(0, hello.gpus),
+        network=hello.network,
+        capabilities=frozenset(hello.capabilities),
+    )

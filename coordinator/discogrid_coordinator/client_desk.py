@@ -1,0 +1,249 @@
+"""Hears clients: takes jobs in, answers questions, lets them watch."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from discogrid.channel import Received
+from discogrid.errors import DiscogridError
+from discogrid.messages import (
+    Act,
+    Answer,
+    BlobsMissing,
+    FollowLogs,
+    GetJob,
+    GetResults,
+    Goodbye,
+    Heartbeat,
+    HeartbeatSeen,
+    JobAccepted,
+    JobContent,
+    LogPushed,
+    Query,
+    Refused,
+    Results,
+    SubmitJob,
+    Unwatch,
+    Watch,
+    WatchLogs,
+)
+from discogrid.types import Attempt, JobId, TaskState
+from discogrid.views import TaskView
+from discogrid.wire import pack_parts
+from discogrid_coordinator import events
+from discogrid_coordinator.engine import Engine
+from discogrid_coordinator.intake import Accepted
+from discogrid_coordinator.peers import Peer
+from discogrid_coordinator.watches import Follower, Watcher
+
+PAGE_VIEWS = 128  # views in one answer; a header holds 64 KiB
+RESULTS_BYTES_PAGE = 4 << 20  # envelopes and small archives in one answer
+
+log = logging.getLogger(__name__)
+
+
+class ClientDesk:
+    """Everything a client may say."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Speak for this engine."""
+        self._engine = engine
+
+    def hear(self, peer: Peer, received: Received) -> None:
+        """One message of a client that has said hello."""
+        message = received.message
+        match message:
+            case Heartbeat():
+                self._engine.outbox.put(peer.route, HeartbeatSeen())
+            case Goodbye():
+                self.leave(peer)
+            case SubmitJob():
+                self._submit(peer, message, received.payload)
+            case Query():
+                self._query(peer, message)
+            case Act():
+                self._act(peer, message)
+            case GetResults():
+                self._results(peer, message)
+            case GetJob(request=request, job=job):
+                if accepted := self._accepted(peer, request, job):
+                    payload = (accepted.job.envelope, pack_parts(accepted.leaves))
+                    self._engine.outbox.put(peer.route, JobContent(request=request, job=job), payload)
+            case Watch():
+                self._watch(peer, message)
+            case WatchLogs():
+                self._watch_logs(peer, message)
+            case Unwatch(request=request):
+                if follower := self._engine.watches.end(peer.route, request):
+                    self._unfollow(follower)
+            case other:
+                log.warning(
+                    "client %s sent a %s, which is not for clients to say", peer.name, type(other).__name__
+                )
+
+    def leave(self, peer: Peer) -> None:
+        """The client is gone; its jobs go on."""
+        for follower in self._engine.watches.leave(peer.route):
+            self._unfollow(follower)
+        self._engine.peers.remove(peer)
+
+    # -- jobs
+
+    def _submit(self, peer: Peer, message: SubmitJob, payload: list[bytes]) -> None:
+        engine = self._engine
+        request = message.request
+        if len(payload) != 2:
+            self._refuse(peer, request, "usage", "a job comes with its envelope and its tasks")
+            return
+        envelope, packed = payload
+        try:
+            job, leaves, tree = engine.intake.verify(envelope, packed, peer.node, time.time())
+        except DiscogridError as error:
+            self._refuse(peer, request, "signature", error.what, error.why, error.fix)
+            return
+        if (known := engine.intake.known(job.digest)) is not None:
+            engine.outbox.put(peer.route, JobAccepted(request=request, job=known))
+        elif missing := engine.intake.missing(job, leaves):
+            engine.outbox.put(peer.route, BlobsMissing(request=request, digests=tuple(missing)))
+        else:
+            id_ = engine.accept(job, leaves, packed, tree, hold=message.hold)
+            engine.outbox.put(peer.route, JobAccepted(request=request, job=id_))
+
+    def _act(self, peer: Peer, message: Act) -> None:
+        if self._accepted(peer, message.request, message.job) is None:
+            return
+        match message.what:
+            case "cancel":
+                self._engine.tell(events.JobCancelled(message.job))
+            case "release":
+                self._engine.tell(events.JobReleased(message.job))
+            case other:
+                self._refuse(peer, message.request, "usage", f"this coordinator cannot {other} a job")
+                return
+        self._engine.outbox.put(peer.route, Answer(request=message.request))
+
+    # -- questions
+
+    def _query(self, peer: Peer, query: Query) -> None:
+        engine = self._engine
+        start, count = max(0, query.start), max(1, min(query.count, PAGE_VIEWS))
+        match query.what:
+            case "jobs":
+                jobs = engine.books.jobs()
+                page = tuple(jobs[start : start + count])
+                answer = Answer(request=query.request, jobs=page, more=start + count < len(jobs))
+            case "agents":
+                answer = Answer(request=query.request, agents=tuple(engine.books.agents()))
+            case "job" | "tasks" | "why":
+                if query.job is None or (accepted := self._accepted(peer, query.request, query.job)) is None:
+                    return
+                answer = self._about(query, accepted, start, count)
+            case other:
+                self._refuse(
+                    peer, query.request, "usage", f"this coordinator does not know what {other!r} are"
+                )
+                return
+        engine.outbox.put(peer.route, answer)
+
+    def _about(self, query: Query, accepted: Accepted, start: int, count: int) -> Answer:
+        books = self._engine.books
+        if query.what == "job":
+            job = books.job(accepted.id)
+            return Answer(request=query.request, jobs=(job,) if job else ())
+        if query.what == "why":
+            reasons = self._engine.scheduler.explain(accepted.id)
+            return Answer(
+                request=query.request, reasons={str(agent): reason for agent, reason in reasons.items()}
+            )
+        stop = min(start + count, len(accepted.leaves))
+        tasks = tuple(books.tasks(accepted.id, start, stop))
+        return Answer(request=query.request, tasks=tasks, more=stop < len(accepted.leaves))
+
+    def _results(self, peer: Peer, message: GetResults) -> None:
+        engine = self._engine
+        if self._accepted(peer, message.request, message.job) is None:
+            return
+        indices: list[int] = []
+        envelopes: list[bytes] = []
+        archives: list[bytes] = []
+        room = RESULTS_BYTES_PAGE
+        for index in message.indices:
+            record = engine.journal.result(message.job, index)
+            if record is None or not record.envelope or record.archive is None:
+                continue
+            archive = engine.journal.archive(record.archive) or b""
+            room -= len(record.envelope) + len(archive)
+            if room < 0 and indices:
+                break
+            indices.append(index)
+            envelopes.append(record.envelope)
+            archives.append(archive)
+        answer = Results(request=message.request, job=message.job, indices=tuple(indices))
+        engine.outbox.put(peer.route, answer, (pack_parts(envelopes), pack_parts(archives)))
+
+    # -- watching
+
+    def _watch(self, peer: Peer, message: Watch) -> None:
+        engine = self._engine
+        if engine.watches.full:
+            self._refuse(peer, message.request, "busy", "too many clients watch this coordinator already")
+            return
+        engine.push()  # what happened before the picture belongs to the picture
+        tasks: Sequence[TaskView] = ()
+        if message.job is None:
+            jobs = engine.books.jobs()
+        else:
+            if self._accepted(peer, message.request, message.job) is None:
+                return
+            job = engine.books.job(message.job)
+            jobs = [job] if job else []
+            tasks = engine.books.tasks(message.job) if message.tasks else ()
+        watcher = Watcher(peer.route, message.request, message.job, message.tasks)
+        engine.watches.watch(watcher, jobs, tasks, engine.books.agents() if message.job is None else ())
+
+    def _watch_logs(self, peer: Peer, message: WatchLogs) -> None:
+        engine = self._engine
+        accepted = self._accepted(peer, message.request, message.job)
+        if accepted is None:
+            return
+        if not 0 <= message.index < len(accepted.leaves):
+            self._refuse(
+                peer, message.request, "unknown-job", f"job {message.job} has no task {message.index}"
+            )
+            return
+        task = engine.books.tasks(message.job, message.index, message.index + 1)[0]
+        if task.state.ended:
+            engine.outbox.put(peer.route, LogPushed(request=message.request, state=task.state))
+            return
+        engine.watches.follow(Follower(peer.route, message.request, message.job, message.index))
+        self.follow(task)
+
+    def follow(self, task: TaskView) -> None:
+        """Ask the agent that runs the task for its output."""
+        if task.state is TaskState.RUNNING and task.agent and (peer := self._engine.peers.agent(task.agent)):
+            attempt = Attempt(task.job, task.index, task.attempt, self._engine.scheduler.lease)
+            self._engine.outbox.put(peer.route, FollowLogs(attempt=attempt))
+
+    def _unfollow(self, follower: Follower) -> None:
+        if not self._engine.watches.followers(follower.job, follower.index):
+            task = self._engine.books.tasks(follower.job, follower.index, follower.index + 1)[0]
+            if task.agent and (peer := self._engine.peers.agent(task.agent)):
+                attempt = Attempt(task.job, task.index, task.attempt, self._engine.scheduler.lease)
+                self._engine.outbox.put(peer.route, FollowLogs(attempt=attempt, follow=False))
+
+    # -- refusals
+
+    def _accepted(self, peer: Peer, request: int, job: JobId) -> Accepted | None:
+        accepted = self._engine.intake.get(job)
+        if accepted is None:
+            self._refuse(
+                peer,
+                request,
+                "unknown-job",
+                f"this grid has no job {job}",
+                fix="`discogrid ls` lists the jobs.",
+            )
+        return accepted
+
+    def _refuse(self, peer: Peer, request: int, code: str, what: str, why: str = "", fix: str = "") -> None:
+        self._engine.outbox.put(peer.route, Refused(code=code, what=what, why=why, fix=fix, request=request))

@@ -1,0 +1,300 @@
+"""Joins the pure scheduler to what it decides about: jobs, journal, books, blobs and the outbox.
+
+The order is the law: events are handled, their actions performed, the journal commits, and only then the outbox
+leaves. Whatever an agent or a client is told has therefore survived a kill of this process.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from discogrid import __version__
+from discogrid.blobs import BlobStore
+from discogrid.bundle import Job
+from discogrid.errors import DiscogridError
+from discogrid.grid import Grid
+from discogrid.merkle import Tree
+from discogrid.messages import (
+    PROTOCOL,
+    CancelTasks,
+    JobEnded,
+    Message,
+    Resync,
+    RunTasks,
+    TaskDone,
+    TasksCommitted,
+    TasksDiscarded,
+    Welcome,
+)
+from discogrid.spans import SpanSet
+from discogrid.types import AgentId, Attempt, Counts, JobId, JobState, Outcome, TaskState
+from discogrid.views import JobView
+from discogrid_coordinator import events
+from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
+from discogrid_coordinator.intake import Accepted, Intake
+from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
+from discogrid_coordinator.outbox import Kind, Line, Outbox
+from discogrid_coordinator.peers import Peers
+from discogrid_coordinator.scheduler import Scheduler
+from discogrid_coordinator.watches import Watches
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A verified result between its arrival and the scheduler's word on it."""
+
+    done: TaskDone
+    envelope: bytes
+    archive: bytes | None  # when it came inline
+
+
+class Engine:
+    """Everything a coordinator is, but for its sockets."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        store: BlobStore,
+        journal: Journal,
+        *,
+        lease: int,
+        blob_endpoint: str,
+        clock: Clock,
+        wall: Clock,
+    ) -> None:
+        """`clock` runs evenly (seconds), `wall` is seconds since 1970; `lease` names this incarnation."""
+        self.grid = grid
+        self.store = store
+        self.journal = journal
+        self.peers = Peers()
+        self.intake = Intake(grid.roster, grid.identity.id, store)
+        self.books = Books()
+        self.outbox = Outbox(self.peers, self.intake.get)
+        self.watches = Watches(self.outbox.put)
+        self.scheduler = Scheduler(lease)
+        self._blob_endpoint = blob_endpoint
+        self._clock = clock
+        self._wall = wall
+        self._pending: dict[Attempt, Pending] = {}
+        self._restore()
+
+    # -- what happens
+
+    def tell(self, event: events.Event) -> None:
+        """Hand an event to the scheduler and perform what it asks for."""
+        now = self._wall()
+        self.books.apply(event, now)
+        for action in self.scheduler.handle(event, self._clock()):
+            self._perform(action, now)
+            self.books.apply(action, now)
+
+    def accept(self, job: Job, leaves: Sequence[bytes], packed: bytes, tree: Tree, *, hold: bool) -> JobId:
+        """Take a verified job in whose blobs are all here."""
+        accepted = self.intake.accept(job, leaves, tree)
+        created = self._wall()
+        state = JobState.HELD if hold else JobState.QUEUED
+        self.journal.add_job(JobRecord(accepted.id, job.digest, job.envelope, packed, created, hold, state))
+        self._enter(accepted, state, created)
+        self.tell(_submitted(accepted, held=hold))
+        return accepted.id
+
+    def ended(self, agent: AgentId, pending: Pending) -> None:
+        """An attempt has ended; its envelope and archive were verified."""
+        done = pending.done
+        self._pending[done.attempt] = pending
+        if done.outcome is Outcome.SUCCEEDED:
+            self.tell(events.TaskSucceeded(agent, done.attempt, done.seconds))
+        else:
+            self.tell(events.TaskFailed(agent, done.attempt, done.outcome, done.reason, done.retryable))
+        self._pending.pop(done.attempt, None)
+
+    def settle(self, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:
+        """Make everything durable, then let it be known."""
+        self.journal.commit()
+        self.outbox.flush(send)
+
+    def push(self) -> bool:
+        """Tell the watchers what has changed since the last push; True when there is more to tell."""
+        changes = self.books.drain()
+        self.watches.changed(changes.jobs, changes.tasks, changes.agents)
+        return len(changes.tasks) >= CHANGED_TASKS_MAX
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job still has something to run."""
+        return any(not job.state.ended and job.state is not JobState.HELD for job in self.books.jobs())
+
+    # -- actions
+
+    def _perform(self, action: events.Action, now: float) -> None:
+        match action:
+            case events.Welcome(agent, heartbeat_s, lease_s):
+                self._welcome(agent, heartbeat_s, lease_s, now)
+            case events.Resync(agent):
+                if peer := self.peers.agent(agent):
+                    self.outbox.put(peer.route, Resync())
+            case events.LoseAgent(agent, reason):
+                log.warning("agent %s is lost: %s", agent, reason)
+                if peer := self.peers.agent(agent):
+                    self.peers.remove(peer)
+            case events.Assign(agent, run):
+                self._lines(agent, RunTasks, [run])
+            case events.Cancel(agent, runs):
+                self._lines(agent, CancelTasks, runs)
+            case events.Commit(agent, attempt):
+                self._commit(agent, attempt)
+                self._lines(agent, TasksCommitted, [attempt])
+            case events.Discard(agent, attempt):
+                self._lines(agent, TasksDiscarded, [attempt])
+            case events.EndTasks(job, start, stop, state, reason):
+                self._end_tasks(job, start, stop, state, reason)
+            case events.ReleaseJob(job):
+                self.journal.release_job(job)
+            case events.StartJob(job):
+                self.journal.start_job(job, now)
+            case events.EndJob(job, state, reason):
+                self._end_job(job, state, reason, now)
+            case events.Adopt() | events.StartTasks() | events.Requeue():
+                pass  # for the books alone
+            case _:
+                assert_never(action)
+
+    def _lines(self, agent: AgentId, kind: Kind, items: Sequence[Line]) -> None:
+        self.outbox.tell(agent, kind, items)
+
+    def _welcome(self, agent: AgentId, heartbeat_s: float, lease_s: float, now: float) -> None:
+        if peer := self.peers.agent(agent):
+            self.outbox.put(
+                peer.route, self.welcome(agent, heartbeat_s, lease_s, now), (self.grid.roster.envelope,)
+            )
+
+    def welcome(self, name: AgentId, heartbeat_s: float, lease_s: float, now: float) -> Welcome:
+        """What a node is told that has been let in."""
+        return Welcome(
+            protocol=PROTOCOL,
+            software=__version__,
+            name=name,
+            coordinator=self.grid.identity.id,
+            lease=self.scheduler.lease,
+            heartbeat_s=heartbeat_s,
+            lease_s=lease_s,
+            clock=now,
+            blob_endpoint=self._blob_endpoint,
+        )
+
+    def _commit(self, agent: AgentId, attempt: Attempt) -> None:
+        pending = self._pending[attempt]
+        done = pending.done
+        record = ResultRecord(
+            attempt=attempt,
+            agent=agent,
+            outcome=done.outcome,
+            exit=done.exit,
+            started=done.started,
+            ended=done.ended,
+            seconds=done.seconds,
+            reason=done.reason,
+            archive=done.archive,
+            archive_bytes=done.archive_bytes,
+            envelope=pending.envelope,
+            state=TaskState.DONE if done.outcome is Outcome.SUCCEEDED else None,
+        )
+        if not self.journal.put_result(record, pending.archive):
+            return
+        if done.archive is not None and pending.archive is None:
+            self.store.pin(done.archive, _results_of(attempt.job))
+        self.books.note_result(record)
+
+    # -- jobs
+
+    def _enter(self, accepted: Accepted, state: JobState, created: float, **more: float | str | None) -> None:
+        manifest = accepted.job.manifest
+        view = JobView(
+            id=accepted.id,
+            name=manifest.name,
+            state=state,
+            counts=Counts(),
+            submitter=manifest.submitter,
+            script=manifest.script.name,
+            created=created,
+            digest=accepted.job.digest,
+            priority=manifest.priority,
+            **more,  # type: ignore[arg-type]  # started, ended and reason, as the journal has them
+        )
+        names = [file.name if file else None for file in accepted.inputs]
+        self.books.note_job(view, names, manifest.requirements.cpus)
+
+    def _restore(self) -> None:
+        """Take up every job the journal holds; what had not ended is queued again."""
+        for record in self.journal.jobs():
+            try:
+                accepted = self.intake.restore(record.id, record.envelope, record.leaves)
+            except DiscogridError:
+                log.exception("job %s of the journal cannot be read any more; it is passed over", record.id)
+                continue
+            times = {"started": record.started, "ended": record.ended, "reason": record.reason}
+            self._enter(accepted, record.state, record.created, **times)
+            spans = {TaskState.DONE: SpanSet(), TaskState.FAILED: SpanSet()}
+            ended = SpanSet()
+            for result in self.journal.results(record.id):
+                self.books.note_result(result)
+                if result.archive is not None and self.store.has(result.archive):
+                    self.store.pin(result.archive, _results_of(record.id))
+                if result.state is not None:
+                    index = result.attempt.index
+                    ended.add(index, index + 1)
+                    spans.setdefault(result.state, spans[TaskState.FAILED]).add(index, index + 1)
+                    self._note_end(record, index, index + 1, result.state, result.reason)
+            if record.state.ended:
+                for start, stop in ended.gaps(len(accepted.leaves)):
+                    self._note_end(record, start, stop, TaskState.CANCELLED, record.reason)
+                self.intake.release_inputs(record.id)
+                continue
+            done, failed = tuple(spans[TaskState.DONE]), tuple(spans[TaskState.FAILED])
+            self.tell(_submitted(accepted, held=record.held, done=done, failed=failed))
+
+    def _note_end(self, job: JobRecord, start: int, stop: int, state: TaskState, reason: str) -> None:
+        self.books.apply(events.EndTasks(job.id, start, stop, state, reason), job.ended or self._wall())
+
+    def _end_tasks(self, job: JobId, start: int, stop: int, state: TaskState, reason: str) -> None:
+        for index in range(start, stop):
+            if state is not TaskState.DONE and state is not TaskState.CANCELLED:
+                self.journal.end_task(job, index, state, reason)
+            self.watches.ended(job, index, state)
+
+    def _end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
+        self.journal.end_job(job, state, reason, now)
+        for peer in self.peers.told(job):
+            self._lines(peer.name, JobEnded, [job])
+            peer.jobs_told.discard(job)
+        self.intake.release_inputs(job)
+
+
+def _submitted(
+    accepted: Accepted,
+    *,
+    held: bool,
+    done: tuple[events.Span, ...] = (),
+    failed: tuple[events.Span, ...] = (),
+) -> events.JobSubmitted:
+    manifest = accepted.job.manifest
+    return events.JobSubmitted(
+        job=accepted.id,
+        tasks=manifest.tasks,
+        requirements=manifest.requirements,
+        retries=manifest.retries,
+        priority=manifest.priority,
+        held=held,
+        done=done,
+        failed=failed,
+    )
+
+
+def _results_of(job: JobId) -> str:
+    """Who keeps a job's result archives from being dropped: they outlive its inputs."""
+    return f"results:{job}"

@@ -1,0 +1,263 @@
+"""The ROUTER shell: sockets and timers of a coordinator; who speaks is looked up here, what is said goes to a desk."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from discogrid.transfer import BlobServer
+
+from discogrid import __version__, transport
+from discogrid.blobs import BlobStore
+from discogrid.channel import Channel, Received
+from discogrid.discovery import announced
+from discogrid.grid import Grid
+from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, Hello, Message, Refused, Resync
+from discogrid.trust import Roster
+from discogrid.types import AgentId, Digest, NodeId, Role
+from discogrid_coordinator import events
+from discogrid_coordinator.agent_desk import AgentDesk
+from discogrid_coordinator.client_desk import ClientDesk
+from discogrid_coordinator.engine import Engine
+from discogrid_coordinator.journal import Journal
+from discogrid_coordinator.peers import CLIENT_SILENCE_S_MAX, Peer
+from discogrid_coordinator.policies import HEARTBEAT_S, LEASE_S
+from discogrid_coordinator.watches import PUSH_S
+
+CLOCK_SKEW_S_MAX = 300.0
+SWEEP_S = 5.0
+STORE_BYTES_MAX = 200 << 30
+NAME_BYTES_MAX = 64
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """One coordinator. Use `await Server(...).run()`; `stop` ends it."""
+
+    def __init__(
+        self, grid: Grid, folder: Path, *, listen: str, idle_s: float | None = None, announce: bool = False
+    ) -> None:
+        """`listen` is a ZeroMQ endpoint; with `idle_s` it leaves after so many seconds without work and clients."""
+        self._grid = grid
+        self._folder = folder
+        self._listen = listen
+        self._idle_s = idle_s
+        self._announce = announce
+        self._stopping = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._push_due: asyncio.TimerHandle | None = None
+        self._pushed = 0.0
+        self._last_used = 0.0
+        self.endpoint = ""
+
+    def stop(self) -> None:
+        """End soon, in order: nothing accepted is lost."""
+        self._stopping.set()
+
+    async def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until `stop`; `on_ready` gets the endpoint once clients and agents can dial it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, self.stop)
+        context = transport.new_context()
+        keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
+        doorkeeper = transport.Doorkeeper(context, self._grid.roster.admitted)
+        store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
+        journal = Journal(self._folder / "journal.sqlite")
+        blobs = BlobServer(
+            lambda take: transport.listen(
+                context,
+                blob_endpoint_for(self._listen),
+                keys,
+                doorkeeper,
+                take,
+                frame_bytes_max=transport.BLOB_FRAME_BYTES_MAX,
+            ),
+            store,
+            may_read=self._may_read,
+            may_write=self._may_write,
+        )
+        self._engine = Engine(
+            self._grid,
+            store,
+            journal,
+            lease=secrets.randbits(31) | 1,
+            blob_endpoint=advertised(blobs.endpoint),
+            clock=loop.time,
+            wall=time.time,
+        )
+        self._agents = AgentDesk(self._engine)
+        self._clients = ClientDesk(self._engine)
+        self._channel = Channel(
+            lambda take: transport.listen(context, self._listen, keys, doorkeeper, take), self._receive
+        )
+        self.endpoint = self._channel.endpoint
+        self._last_used = loop.time()
+        sweeping = loop.create_task(self._sweep())
+        try:
+            async with self._announced():
+                on_ready(self.endpoint)
+                await self._stopping.wait()
+        finally:
+            sweeping.cancel()
+            self._settle()
+            self._channel.close()
+            blobs.close()
+            doorkeeper.close()
+            journal.close()
+            context.destroy(linger=transport.LINGER_MS)
+
+    # -- messages
+
+    def _receive(self, batch: list[Received]) -> None:
+        for received in batch:
+            try:
+                self._hear(received)
+            except Exception:
+                # One peer's message must not end the grid for all others; the books stay whole, see Engine.tell.
+                log.exception(
+                    "a %s from %s was dropped", type(received.message).__name__, received.sender[:8]
+                )
+        self._settle()
+
+    def _hear(self, received: Received) -> None:
+        if isinstance(received.message, Hello):
+            self._greet(received, received.message)
+            return
+        peer = self._engine.peers.get(received.route)
+        if peer is None or peer.node != received.sender:
+            self._engine.outbox.put(received.route, Resync())
+            return
+        peer.heard = asyncio.get_running_loop().time()
+        if peer.role is Role.AGENT:
+            self._agents.hear(peer, received)
+        else:
+            self._last_used = peer.heard
+            self._clients.hear(peer, received)
+
+    def _greet(self, received: Received, hello: Hello) -> None:
+        node = NodeId(received.sender)
+        now = time.time()
+        if refusal := refused(hello, node, self._grid.roster, now):
+            self._engine.outbox.put(received.route, refusal)
+            return
+        heard = asyncio.get_running_loop().time()
+        name = hello.name[:NAME_BYTES_MAX] or node[:8]
+        if hello.role is Role.AGENT:
+            agent = self._engine.peers.free_name(name, node)
+            self._agents.hello(Peer(received.route, node, hello.role, hello.session, agent, heard), hello)
+            return
+        self._last_used = heard
+        self._engine.peers.add(Peer(received.route, node, hello.role, hello.session, AgentId(name), heard))
+        welcome = self._engine.welcome(AgentId(name), HEARTBEAT_S, LEASE_S, now)
+        self._engine.outbox.put(received.route, welcome, (self._grid.roster.envelope,))
+
+    def _settle(self) -> None:
+        self._engine.settle(self._send)
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if (deadline := self._engine.scheduler.deadline()) is not None:
+            self._timer = loop.call_at(deadline, self._time_passed)
+        if self._push_due is None and len(self._engine.watches):
+            self._push_due = loop.call_at(max(loop.time(), self._pushed + PUSH_S), self._push)
+
+    def _send(self, route: bytes, message: Message, payload: Sequence[bytes]) -> None:
+        self._channel.send(message, *payload, route=route)
+
+    # -- time
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._engine.tell(events.TimePassed())
+        self._settle()
+
+    def _push(self) -> None:
+        self._push_due = None
+        loop = asyncio.get_running_loop()
+        self._pushed = loop.time()
+        more = self._engine.push()
+        self._engine.settle(self._send)
+        if more:
+            self._push_due = loop.call_at(self._pushed + PUSH_S, self._push)
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            for peer in self._engine.peers.clients():
+                if now - peer.heard > CLIENT_SILENCE_S_MAX:
+                    self._clients.leave(peer)
+            if self._engine.busy or self._engine.peers.clients():
+                self._last_used = now
+            if self._idle_s is not None and now - self._last_used > self._idle_s:
+                log.info("nothing to do for %.0f s: leaving", self._idle_s)
+                self.stop()
+            self._settle()
+
+    # -- blobs
+
+    def _may_read(self, peer: str, digest: Digest) -> bool:
+        del digest  # which member may read what comes with quotas and several members
+        return self._grid.roster.member(NodeId(peer)) is not None
+
+    def _may_write(self, peer: str, digest: Digest, size: int) -> bool:
+        del digest
+        return self._grid.roster.member(NodeId(peer)) is not None and size <= STORE_BYTES_MAX
+
+    def _announced(self) -> contextlib.AbstractAsyncContextManager[object]:
+        if not self._announce:
+            return contextlib.nullcontext()
+        return announced(self._grid.roster.grid, Role.COORDINATOR, port_of(self.endpoint))
+
+
+def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused | None:
+    """Why a node is not let in, with the line that fixes it; None when it is."""
+    if not roster.may(node, hello.role):
+        return Refused(
+            code="role",
+            what=f"this node is no {hello.role.value} of the grid",
+            fix="The grid's owner can give it that role.",
+        )
+    if not PROTOCOL_OLDEST <= hello.protocol <= PROTOCOL:
+        return Refused(
+            code="protocol",
+            what=f"discogrid {hello.software} speaks protocol {hello.protocol}; "
+            f"this grid's coordinator ({__version__}) speaks {PROTOCOL_OLDEST} to {PROTOCOL}",
+            fix=f"Install the same version on both: pip install discogrid=={__version__}",
+        )
+    if abs(hello.clock - now) > CLOCK_SKEW_S_MAX:
+        return Refused(
+            code="clock",
+            what=f"the clocks of this machine and of the coordinator differ by {abs(hello.clock - now):.0f} s",
+            fix="Set the clock that is wrong (timedatectl set-ntp true); at most 300 s are accepted.",
+        )
+    return None
+
+
+def blob_endpoint_for(control: str) -> str:
+    """Where the blob socket listens beside a control socket: a socket file beside its file, or any free port."""
+    parts = urlsplit(control)
+    if parts.scheme == "ipc":
+        return control.removesuffix(".sock") + ".blobs"
+    host = control.removeprefix("tcp://").rpartition(":")[0]
+    return f"tcp://{host}:0"
+
+
+def advertised(endpoint: str) -> str:
+    """A bound endpoint as others may dial it: a TCP host becomes `*`, the host that was dialled already."""
+    return f"tcp://*:{port_of(endpoint)}" if endpoint.startswith("tcp://") else endpoint
+
+
+def port_of(endpoint: str) -> int:
+    """The TCP port of an endpoint."""
+    return int(endpoint.rpartition(":")[2])

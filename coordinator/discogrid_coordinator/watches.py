@@ -1,0 +1,133 @@
+"""Who is told of changes: watchers get them at 10 Hz at most, followers get a running task's output."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from discogrid.messages import Changed, LogPushed, Message
+from discogrid.types import Attempt, JobId, TaskState
+from discogrid.views import AgentView, JobView, TaskView
+
+PUSH_S = 0.1
+PAGE_VIEWS = 64  # views in one message; a header holds 64 KiB
+WATCHES_MAX = 256
+FOLLOWERS_MAX = 256
+
+Send = Callable[[bytes, Message, Sequence[bytes]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """A client's wish to see changes of one job, or of everything."""
+
+    route: bytes
+    request: int
+    job: JobId | None
+    tasks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A client's wish to see a task's output."""
+
+    route: bytes
+    request: int
+    job: JobId
+    index: int
+
+
+class Watches:
+    """All watchers and followers; `send` puts a message into the server's outbox."""
+
+    def __init__(self, send: Send) -> None:
+        """Nobody watches yet."""
+        self._send = send
+        self._watchers: dict[tuple[bytes, int], Watcher] = {}
+        self._followers: dict[tuple[bytes, int], Follower] = {}
+
+    def __len__(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be too many."""
+        return len(self._watchers) >= WATCHES_MAX or len(self._followers) >= FOLLOWERS_MAX
+
+    def watch(
+        self,
+        watcher: Watcher,
+        jobs: Iterable[JobView],
+        tasks: Iterable[TaskView],
+        agents: Iterable[AgentView],
+    ) -> None:
+        """Begin with a complete picture."""
+        self._watchers[watcher.route, watcher.request] = watcher
+        self._push(watcher, list(jobs), list(tasks), list(agents))
+        self._send(watcher.route, Changed(request=watcher.request, complete=True), ())
+
+    def follow(self, follower: Follower) -> None:
+        """Begin to pass a task's output on."""
+        self._followers[follower.route, follower.request] = follower
+
+    def end(self, route: bytes, request: int) -> Follower | None:
+        """The client has seen enough; the follower it was, if it was one."""
+        self._watchers.pop((route, request), None)
+        return self._followers.pop((route, request), None)
+
+    def leave(self, route: bytes) -> list[Follower]:
+        """The client is gone; the followers it had."""
+        for key in [key for key in self._watchers if key[0] == route]:
+            del self._watchers[key]
+        return [self._followers.pop(key) for key in [key for key in self._followers if key[0] == route]]
+
+    def changed(
+        self, jobs: Sequence[JobView], tasks: Sequence[TaskView], agents: Sequence[AgentView]
+    ) -> None:
+        """Tell every watcher what concerns it."""
+        for watcher in self._watchers.values():
+            if watcher.job is None:
+                self._push(watcher, jobs, tasks if watcher.tasks else (), agents)
+            else:
+                own_tasks = [task for task in tasks if task.job == watcher.job] if watcher.tasks else ()
+                self._push(watcher, [job for job in jobs if job.id == watcher.job], own_tasks, ())
+
+    def followers(self, job: JobId, index: int) -> list[Follower]:
+        """Who follows this task."""
+        return [
+            follower
+            for follower in self._followers.values()
+            if (follower.job, follower.index) == (job, index)
+        ]
+
+    def output(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> bool:
+        """Pass output on; False when nobody wants it any more."""
+        followers = self.followers(attempt.job, attempt.index)
+        for follower in followers:
+            message = LogPushed(
+                request=follower.request, stream=stream, offset=offset, attempt=attempt.number
+            )
+            self._send(follower.route, message, (chunk,))
+        return bool(followers)
+
+    def ended(self, job: JobId, index: int, state: TaskState) -> None:
+        """The task has ended: its followers can read the archive."""
+        for follower in self.followers(job, index):
+            self._send(follower.route, LogPushed(request=follower.request, state=state), ())
+            del self._followers[follower.route, follower.request]
+
+    def _push(
+        self,
+        watcher: Watcher,
+        jobs: Sequence[JobView],
+        tasks: Sequence[TaskView],
+        agents: Sequence[AgentView],
+    ) -> None:
+        for at in range(0, max(len(jobs), len(tasks), len(agents)), PAGE_VIEWS):
+            page = slice(at, at + PAGE_VIEWS)
+            message = Changed(
+                request=watcher.request,
+                jobs=tuple(jobs[page]),
+                tasks=tuple(tasks[page]),
+                agents=tuple(agents[page]),
+            )
+            self._send(watcher.route, message, ())
