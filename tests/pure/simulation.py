@@ -108,7 +108,7 @@ class Simulation:
             self.plan(self.random.uniform(0, 30), "end", node.name, node.epoch, one)
         self.plan(BEAT_S, "beat", node.name, node.epoch)
         if self.random.random() < self.churn:
-            self.plan(self.random.expovariate(1 / 120), "vanish", node.name, node.epoch)
+            self.plan(self.random.expovariate(1 / 40), "vanish", node.name, node.epoch)
         self.begin(node)
 
     def vanish(self, node: Node) -> None:
@@ -128,7 +128,7 @@ class Simulation:
             one = node.queue.pop(0)
             node.running[one] = None
             started.append(one)
-            self.plan(self.random.lognormvariate(2, 1) / node.speed, "end", node.name, node.epoch, one)
+            self.plan(self.random.lognormvariate(3, 1) / node.speed, "end", node.name, node.epoch, one)
         if started:
             self.tell(events.TasksStarted(node.name, tuple(Run.of(one) for one in started)))
 
