@@ -1,0 +1,167 @@
+"""The command `discogrid agent`: lends this machine."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+import click
+
+from discogrid import places
+from discogrid.cli.command import Command, as_size
+from discogrid.discovery import announced, find
+from discogrid.errors import GridError, SandboxError, UsageError
+from discogrid.grid import COORDINATOR_VARIABLE, HOME, OWN, Grid, open_grid, parse_endpoint, remember_address
+from discogrid.locks import held
+from discogrid.types import Limits, Offer, Role, SandboxLevel
+from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
+from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.probe import best_box, box_of
+from discogrid_agent.service import Service
+
+DIAL_S = 1.0  # whether anybody listens at a remembered address
+NAME_BYTES_MAX = 64
+
+log = logging.getLogger(__name__)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--slots", type=click.IntRange(1, 4096), help="Tasks of one CPU that run here at once; default: all CPUs."
+)
+@click.option(
+    "--memory", callback=as_size, metavar="SIZE", help="What all tasks together may use; default: all of it."
+)
+@click.option("--name", help="What the grid calls this agent; default: this machine's name.")
+@click.option(
+    "--coordinator", envvar=COORDINATOR_VARIABLE, metavar="HOST:PORT", help="Where the coordinator answers."
+)
+@click.option("--grid", "grid_name", default=HOME, hidden=True)
+@click.option(
+    "--sandbox",
+    type=click.Choice([level.value for level in SandboxLevel if level is not SandboxLevel.CONFINED]),
+    help="The box that tasks run in; anything but strict is weaker.",
+)
+@click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
+def agent(
+    slots: int | None,
+    memory: int | None,
+    name: str | None,
+    coordinator: str | None,
+    grid_name: str,
+    sandbox: str | None,
+    leash: bool,
+) -> None:
+    """Lend this machine: run signed tasks of the grid, each in a box, and return their results."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"
+    )
+    shown = name or socket.gethostname()
+    if (
+        not shown.isprintable()
+        or "/" in shown
+        or shown.startswith(".")
+        or len(shown.encode()) > NAME_BYTES_MAX
+    ):
+        raise UsageError(
+            f"{shown!r} cannot be an agent's name", fix="Use letters, digits, '-' and '.', 64 at most."
+        )
+    grid = open_grid(grid_name)
+    box = _box(grid, sandbox)
+    lent = memory or memory_bytes()
+    offer = Offer(
+        slots=slots or cpu_count(), memory_bytes=lent, sandbox=box.level, capabilities=capabilities()
+    )
+    limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
+    asyncio.run(_lend(grid, coordinator, shown, offer, limits, box, leash=leash))
+
+
+async def _lend(
+    grid: Grid, coordinator: str | None, name: str, offer: Offer, limits: Limits, box: Box, *, leash: bool
+) -> None:
+    with held(places.runtime_folder() / f"agent-{grid.name}-{name}.lock") as mine:
+        if not mine:
+            raise UsageError(
+                f"an agent called {name!r} runs on this machine already",
+                fix="Stop it, or choose another --name.",
+            )
+        endpoint = parse_endpoint(coordinator) if coordinator else await _endpoint(grid)
+        folder = places.agent_folder(grid.name, name)
+        service = Service(grid, endpoint, folder, name=name, offer=offer, limits=limits, box=box)
+        log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)
+        async with _leashed(service) if leash else contextlib.nullcontext(), _announced(grid):
+            await service.run()
+
+
+def _box(grid: Grid, wanted: str | None) -> Box:
+    """The box asked for, else strict; on this machine's own grid the best there is. SandboxError says what to fix."""
+    if wanted is not None:
+        box = box_of(SandboxLevel(wanted))
+        if box.level is SandboxLevel.NONE:
+            log.warning("tasks run WITHOUT a box: they can read and change whatever you can")
+        return box
+    probed = best_box()
+    if probed.box.level is SandboxLevel.STRICT:
+        return probed.box
+    if not grid.own:
+        raise SandboxError(
+            "the strict box cannot be built on this machine", why=probed.reason, fix=probed.fix
+        )
+    log.warning(
+        "tasks of this machine's own grid run in the box %r: %s", probed.box.level.value, probed.reason
+    )
+    return probed.box
+
+
+async def _endpoint(grid: Grid) -> str:
+    """The remembered address if somebody listens there, else what answers on the local network."""
+    if grid.endpoint is not None and (grid.endpoint.startswith("ipc://") or await _answers(grid.endpoint)):
+        return grid.endpoint
+    log.info("looking for the grid's coordinator on the local network")
+    if (found := await find(grid.roster.grid, Role.COORDINATOR)) is not None:
+        remember_address(grid.name, found.endpoint)
+        return found.endpoint
+    if grid.endpoint is not None:
+        return grid.endpoint  # it may come back; the agent keeps dialling
+    raise GridError(
+        "no coordinator of this user's grid was found on this machine or its network",
+        fix="Start one with `discogrid coordinator` or `discogrid up`, or name it with --coordinator HOST:PORT.",
+    )
+
+
+async def _answers(endpoint: str) -> bool:
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), DIAL_S)
+    except (OSError, TimeoutError, ValueError):
+        return False
+    writer.close()
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _leashed(service: Service) -> AsyncIterator[None]:
+    """Stop the agent when whoever started it is gone: its end of our stdin closes."""
+    loop = asyncio.get_running_loop()
+    leash = sys.stdin.fileno()
+
+    def pulled() -> None:
+        if not os.read(leash, 4096):
+            loop.remove_reader(leash)
+            log.info("whoever started this agent is gone")
+            service.stop()
+
+    loop.add_reader(leash, pulled)
+    try:
+        yield
+    finally:
+        loop.remove_reader(leash)
+
+
+def _announced(grid: Grid) -> contextlib.AbstractAsyncContextManager[object]:
+    if grid.name == OWN:
+        return contextlib.nullcontext()
+    return announced(grid.roster.grid, Role.AGENT, 0)

@@ -1,0 +1,112 @@
+"""The commands `discogrid coordinator` and `discogrid up`."""
+
+import asyncio
+import contextlib
+import logging
+import os
+
+import click
+
+from discogrid import own, places
+from discogrid.cli.command import Command, as_duration
+from discogrid.cli.console import Console
+from discogrid.errors import GridError, UsageError
+from discogrid.grid import HOME, OWN, PORT_DEFAULT, open_grid, own_endpoint, parse_endpoint, remember_address
+from discogrid.locks import held
+from discogrid.quantities import parse_duration
+from discogrid_coordinator.server import Server, port_of
+from discogrid_coordinator.supervisor import AgentSupervisor
+
+LISTEN_DEFAULT = f"0.0.0.0:{PORT_DEFAULT}"
+
+_listen = click.option(
+    "--listen", metavar="HOST:PORT", default=LISTEN_DEFAULT, show_default=True, help="Where to answer."
+)
+_quiet_presence = click.option(
+    "--no-announce", is_flag=True, help="Do not announce the grid on the local network."
+)
+
+
+@click.command(cls=Command)
+@_listen
+@_quiet_presence
+@click.pass_obj
+def coordinator(console: Console, listen: str, no_announce: bool) -> None:
+    """Run the grid's coordinator: it takes jobs in, schedules them, and keeps their results."""
+    _log_to_stderr()
+    asyncio.run(_serve_home(console, listen, announce=not no_announce, agent_options=None))
+
+
+@click.command(cls=Command)
+@_listen
+@_quiet_presence
+@click.option(
+    "--slots", type=click.IntRange(1, 4096), help="Tasks of one CPU that run here at once; default: all CPUs."
+)
+@click.option("--own", "own_grid", is_flag=True, hidden=True)
+@click.option("--idle-exit", callback=as_duration, hidden=True, help="Leave after so long without work.")
+@click.pass_obj
+def up(
+    console: Console,
+    listen: str,
+    no_announce: bool,
+    slots: int | None,
+    own_grid: bool,
+    idle_exit: float | None,
+) -> None:
+    """Run the coordinator and this machine's agent together, until interrupted."""
+    _log_to_stderr()
+    options = ["--slots", str(slots)] if slots else []
+    if own_grid:
+        idle_s = idle_exit or parse_duration(os.environ.get(own.IDLE_VARIABLE, f"{own.IDLE_S:.0f}s"))
+        asyncio.run(_serve_own(idle_s, options))
+    else:
+        asyncio.run(_serve_home(console, listen, announce=not no_announce, agent_options=options))
+
+
+async def _serve_own(idle_s: float, agent_options: list[str]) -> None:
+    with held(own.lock_file()) as mine:
+        if not mine:
+            return  # somebody was faster
+        own.ready_file().unlink(missing_ok=True)
+        server = Server(open_grid(OWN), places.coordinator_folder(OWN), listen=own_endpoint(), idle_s=idle_s)
+        try:
+            async with AgentSupervisor(["--grid", OWN, *agent_options]).running():
+                await server.run(lambda _: own.ready_file().touch(mode=0o600))
+        finally:
+            own.ready_file().unlink(missing_ok=True)
+
+
+async def _serve_home(
+    console: Console, listen: str, *, announce: bool, agent_options: list[str] | None
+) -> None:
+    endpoint = parse_endpoint(listen)
+    if not endpoint.startswith("tcp://"):
+        raise UsageError(
+            f"{listen!r} is no address to listen on", fix="Write HOST:PORT, such as 0.0.0.0:7717."
+        )
+    with held(places.runtime_folder() / "coordinator.lock") as mine:
+        if not mine:
+            raise GridError(
+                "this user's coordinator runs already",
+                fix="`discogrid status` shows it; stop it before starting another.",
+            )
+        server = Server(open_grid(HOME), places.coordinator_folder(HOME), listen=endpoint, announce=announce)
+
+        def ready(bound: str) -> None:
+            remember_address(HOME, f"tcp://127.0.0.1:{port_of(bound)}")
+            console.narration.say(
+                f"coordinator listens on {bound.removeprefix('tcp://')}; stop it with Ctrl-C"
+            )
+
+        agent = (
+            AgentSupervisor(["--grid", HOME, *agent_options]).running() if agent_options is not None else None
+        )
+        async with agent or contextlib.nullcontext():
+            await server.run(ready)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"
+    )

@@ -1,0 +1,6 @@
+"""`python -m discogrid` is the command `discogrid`."""
+
+from discogrid.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""This machine's own grid: started in the background when somebody needs it, gone after ten idle minutes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from discogrid import places
+from discogrid.errors import GridError
+from discogrid.locks import is_held
+
+IDLE_S = 600.0
+IDLE_VARIABLE = "DISCOGRID_IDLE_EXIT"
+READY_S = 10.0
+POLL_S = 0.02
+LOG_BYTES_MAX = 4 << 20
+
+
+def lock_file() -> Path:
+    """Held by the process that runs this machine's own grid."""
+    return places.runtime_folder() / "own.lock"
+
+
+def ready_file() -> Path:
+    """Exists while that process listens."""
+    return places.runtime_folder() / "own.ready"
+
+
+def is_running() -> bool:
+    """Whether this machine's own grid runs and listens."""
+    return ready_file().exists() and is_held(lock_file())
+
+
+def ensure_own_grid() -> bool:
+    """Start this machine's own grid unless it runs; True when it was started here. GridError when it does not come up."""
+    if is_running():
+        return False
+    log = places.log_file("own")
+    log.unlink(missing_ok=True) if log.exists() and log.stat().st_size > LOG_BYTES_MAX else None
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "discogrid", "up", "--own"],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            cwd=places.home(),
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
+        if is_running():
+            return True
+        if process.poll() is not None and not is_held(lock_file()):
+            break
+        time.sleep(POLL_S)
+    raise GridError(
+        "this machine's own grid did not come up",
+        why=_last_words(log),
+        fix=f"The whole story is in {log}; `discogrid doctor` checks this machine.",
+    )
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1][:500] if lines else ""
