@@ -53,8 +53,7 @@ VIDEO_SIDE = 960
 ENLARGE_MAX = 2.0
 FACE_SIDE = 104  # pixels: dlib's detector sees faces from 80 on; a known face is shown to it at this width
 FULL_SEARCH_FRAMES = 15  # a new face waits at most this long
-KNOWN_FACE_BONUS = -0.3  # added to the detector's threshold where there was a face a frame ago
-CHANGE_MAX = 10.0  # grey levels, mean: a larger change since the last full search calls for a new one
+CHANGE_MAX = 6.0  # grey levels, mean: a larger change since the last full search calls for a new one
 
 
 # BT.709 with limited range, for premultiplied colours of 0 to 255; the last row brings alpha to 0 to 1.
@@ -131,12 +130,12 @@ def load_models() -> tuple[Any, Any]:
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(model))
 
 
-def detect(grey: Pixels, scale: float, threshold: float = 0.0) -> list[Any]:
+def detect(grey: Pixels, scale: float) -> list[Any]:
     """Find faces in the picture scaled by `scale`; dlib rectangles in the picture's own pixels."""
     height, width = grey.shape
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    boxes, _scores, _kinds = load_models()[0].run(cv2.resize(grey, size, interpolation=how), 0, threshold)
+    boxes = load_models()[0](cv2.resize(grey, size, interpolation=how))
     return [
         dlib.rectangle(*(round(q / scale) for q in (b.left(), b.top(), b.right(), b.bottom()))) for b in boxes
     ]
@@ -151,7 +150,7 @@ def search_near(grey: Pixels, face: Any) -> Any | None:
     margin = round(face.width() * 0.6)
     left, top = max(0, face.left() - margin), max(0, face.top() - margin)
     crop = grey[top : face.bottom() + margin, left : face.right() + margin]
-    found = detect(crop, FACE_SIDE / face.width(), KNOWN_FACE_BONUS)
+    found = detect(crop, FACE_SIDE / face.width())
     moved = [dlib.translate_rect(box, dlib.point(left, top)) for box in found]
     near = [box for box in moved if overlap(box, face) > 0.3]
     return max(near, key=lambda box: overlap(box, face), default=None)
@@ -275,8 +274,8 @@ def wear_in_picture(source: Path, target: Path) -> int:
             alpha = overlay.patch[..., 3:] / np.float32(255)
             paint = overlay.patch if has_alpha else overlay.patch[..., :3]
             blend(canvas, overlay.left, overlay.top, paint, alpha)
-    if not cv2.imwrite(str(target), canvas):
-        raise OSError(f"OpenCV cannot write {target.suffix or 'a file without a suffix'}")
+    if not cv2.haveImageWriter(str(target)) or not cv2.imwrite(str(target), canvas):
+        raise OSError(f"{target.parent} cannot take a picture of kind '{target.suffix}'")
     return len(faces)
 
 
@@ -288,34 +287,35 @@ class Film:
     """What must be known of a video before its frames are decoded."""
 
     path: Path
+    frames: int
     rate: Fraction  # frames per second
     delay: float  # seconds from the start of the file to the first frame
     colours: dict[str, int]  # primaries, transfer and matrix as numbered by H.273
 
 
 def probe(source: Path) -> Film:
+    """Read what the file says of its video, without decoding; raises UnreadableInputError."""
     try:
         with av.open(str(source)) as container:
-            stream = container.streams.video[0]
-            mean, nominal = stream.average_rate, stream.base_rate
-            # The mean of a short clip is off by the length of its last frame; a variable rate is far from nominal.
-            close = mean and nominal and abs(mean / nominal - 1) < Fraction(1, 50)
-            rate = nominal if close else mean or nominal
-            if not rate:
-                raise UnreadableInputError(f"{source.name}: has no frame rate; is it a damaged video?")
-            start = Fraction(stream.start_time or 0) * (stream.time_base or 0)
-            delay = float(start - Fraction(container.start_time or 0, av.time_base))
-            context = stream.codec_context
-            colours = {
-                "color_primaries": int(context.color_primaries),
-                "color_trc": int(context.color_trc),
-                "colorspace": int(context.colorspace),
-            }
-            return Film(source, Fraction(rate), max(0.0, delay), colours)
+            stream, began = container.streams.video[0], Fraction(container.start_time or 0, av.time_base)
+            packets = container.demux(stream)
+            pts = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+            nominal, context = stream.base_rate, stream.codec_context
+            tick = Fraction(stream.time_base or 0)
     except (av.FFmpegError, IndexError) as problem:
         raise UnreadableInputError(
             f"{source.name}: is neither a picture nor a video ({problem})"
         ) from problem
+    if not pts:
+        raise UnreadableInputError(f"{source.name}: holds no frame; is the video cut off?")
+    steps, length = len(pts) - 1, (pts[-1] - pts[0]) * tick
+    # What the container calls its rate is wrong for clips and variable rates; the time stamps are not.
+    if not nominal or abs(steps / nominal - length) > 1 / nominal:
+        nominal = (steps / length).limit_denominator(1001) if length else Fraction(25)
+    colours = {"color_primaries": context.color_primaries, "color_trc": context.color_trc}
+    colours["colorspace"] = context.colorspace
+    delay = float(pts[0] * tick - began)
+    return Film(source, len(pts), Fraction(nominal), max(0.0, delay), {k: int(v) for k, v in colours.items()})
 
 
 def decode(film: Film, program: str, threads: int) -> subprocess.Popen[bytes]:
@@ -330,19 +330,17 @@ def encode(film: Film, size: tuple[int, int], target: Path, program: str) -> sub
 
     One x264 thread: with more of them the bytes would depend on the machine's cores.
     """
-    frames = ffmpeg.input("pipe:", format="yuv4mpegpipe", r=str(film.rate), itsoffset=f"{film.delay:.6f}")[
-        "v:0"
-    ]
+    # Units of time in which a frame lasts a whole number and the delay is told to a ten-thousandth of a second.
+    ticks = film.rate.numerator
+    while ticks < 10_000:
+        ticks *= 2
+    frames = ffmpeg.input("pipe:", format="yuv4mpegpipe")["v:0"]
+    frames = frames.filter("settb", f"1/{ticks}").filter("setpts", f"PTS+{film.delay:.6f}/TB")
     frames = frames.filter("setparams", **film.colours)
     odd_width, odd_height = size[0] % 2, size[1] % 2
     if odd_width or odd_height:  # 4:2:0 H.264 has even sides: the last column or row is repeated once
         frames = frames.filter("pad", size[0] + odd_width, size[1] + odd_height)
         frames = frames.filter("fillborders", right=odd_width, bottom=odd_height, mode="smear")
-    ticks = (
-        film.rate.numerator
-    )  # a second in units that make a frame a whole number and the delay exact enough
-    while ticks < 10_000:
-        ticks *= 2
     options: dict[str, Any] = {
         "vcodec": "libx264",
         "preset": "veryfast",
@@ -364,6 +362,12 @@ def run(command: Any, program: str, **pipes: bool) -> subprocess.Popen[bytes]:
     quiet = command.global_args("-hide_banner", "-loglevel", "error")
     started: subprocess.Popen[bytes] = quiet.run_async(cmd=program, **pipes)
     return started
+
+
+def with_rate(header: bytes, rate: Fraction) -> bytes:
+    """Name the frame rate in the first line of a Y4M stream; a decoder only guesses it."""
+    kept = [word for word in header.split() if not word.startswith(b"F")]
+    return b" ".join([*kept, f"F{rate.numerator}:{rate.denominator}".encode()]) + b"\n"
 
 
 def wear_in_planes(planes: list[Pixels], eyes: Eyes, look: int) -> None:
@@ -420,10 +424,12 @@ def wear_in_video(source: Path, target: Path, first: int) -> tuple[int, int]:
         size = int(fields[b"W"]), int(fields[b"H"])
         children.append(encode(film, size, target, program))
         with children[1].stdin as out:  # type: ignore[union-attr]
-            out.write(header)
+            out.write(with_rate(header, film.rate))
             counts = wear_in_frames(frames, out, size, first)
-        if children[0].wait() != 0:
-            raise UnreadableInputError(f"{source.name}: decoding ended early; is the video damaged?")
+        if children[0].wait() != 0 or counts[0] != film.frames:
+            raise UnreadableInputError(
+                f"{source.name}: only {counts[0]} of {film.frames} frames can be decoded; is the video damaged?"
+            )
         if children[1].wait() != 0:
             raise OSError(f"ffmpeg cannot write this video as {target.suffix or 'a file without a suffix'}")
     except BrokenPipeError:

@@ -34,6 +34,11 @@ class FrameTable:
     def seconds(self, frame: int) -> Fraction:
         return self.pts[frame] * self.time_base
 
+    def mean_rate(self) -> Fraction:
+        """Frames per second; 25 for a single frame, which has no rate."""
+        shown = self.seconds(-1) - self.seconds(0)
+        return ((len(self.pts) - 1) / shown).limit_denominator(1001) if shown else Fraction(25)
+
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
@@ -56,10 +61,13 @@ def merge_movies(
     have as many frames as the source and be encoded alike.
     """
     table = read_frame_table(source)
-    order = _display_order(parts, len(table.pts), source)
     with tempfile.TemporaryDirectory(prefix=".merge-", dir=target.parent) as scratch:
         restamped, whole = Path(scratch, "video.mp4"), Path(scratch, f"whole{target.suffix}")
-        _restamp(parts, order, table, restamped)
+        folder = Path(scratch, "parts")
+        folder.mkdir()
+        alike = [_name_rate(part, folder / f"{n}-{part.name}", table, ffmpeg) for n, part in enumerate(parts)]
+        order = _display_order(alike, [part.name for part in parts], len(table.pts), source)
+        _restamp(alike, order, table, restamped)
         # copyts: without it a source whose first frame is not at 0 moves against its sound.
         arguments: list[str | Path] = ["-copyts", "-i", restamped, "-i", source.absolute()]
         arguments += ["-map", "0:v:0", "-map", "1:a?", "-map", "1:s?", "-c", "copy"]
@@ -102,29 +110,60 @@ def _shown_pts(container: av.container.InputContainer) -> list[int]:
     return [packet.pts for packet in _video_packets(container) if packet.pts is not None]
 
 
-def _display_order(parts: Sequence[Path], frames: int, source: Path) -> list[int]:
+def _name_rate(part: Path, copy: Path, table: FrameTable, ffmpeg: Path | None) -> Path:
+    """Copy a part with the source's frame rate written into its video stream, where the codec has a place for it.
+
+    Encoders write there what they were told, and a level that follows from it; the clips of an uneven movie were told
+    different rates, and would not join.
+    """
+    with _opened(part) as container:
+        codec = container.streams.video[0].codec_context.name
+    rate = table.mean_rate()
+    match codec:
+        case "h264":
+            named = f"h264_metadata=level=auto:tick_rate={2 * rate}"  # counted in fields, two a frame
+        case "hevc":
+            named = f"hevc_metadata=level=auto:tick_rate={rate}"
+        case _:
+            return part
+    arguments: list[str | Path] = [
+        "-i",
+        part.absolute(),
+        "-map",
+        "0:v:0",
+        "-c",
+        "copy",
+        "-bsf:v",
+        named,
+        copy,
+    ]
+    run_ffmpeg(arguments, program=ffmpeg, doing=f"reading {part.name}")
+    return copy
+
+
+def _display_order(parts: Sequence[Path], names: Sequence[str], frames: int, source: Path) -> list[int]:
     """Number of the frame in each packet of the parts, in the order of decoding; checks that the parts fit."""
     order: list[int] = []
     counts: list[int] = []
     looks: list[tuple[object, ...]] = []
-    for part in parts:
+    for part, name in zip(parts, names, strict=True):
         with _opened(part) as container:
             context = container.streams.video[0].codec_context
             looks.append((context.name, context.width, context.height, context.pix_fmt, context.extradata))
             pts = _shown_pts(container)
         rank = {stamp: place for place, stamp in enumerate(sorted(pts))}
         if len(rank) != len(pts):
-            raise DiscogridError(f"{part.name} shows two frames at the same time.", why="It is damaged.")
+            raise DiscogridError(f"{name} shows two frames at the same time.", why="It is damaged.")
         order += [len(order) + rank[stamp] for stamp in pts]
         counts.append(len(pts))
         if looks[-1] != looks[0]:
             raise DiscogridError(
-                f"{part.name} is encoded differently from {parts[0].name}.",
+                f"{name} is encoded differently from {names[0]}.",
                 why="Codec, size, pixel format and encoder settings must be those of the first clip.",
                 fix="Process all clips with the same script, ffmpeg and settings.",
             )
     if len(order) != frames:
-        each = ", ".join(f"{part.name} {count}" for part, count in zip(parts, counts, strict=True))
+        each = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
         raise DiscogridError(
             f"The clips have {len(order)} frames, {source.name} has {frames}; nothing was merged.",
             why=f"A script dropped or repeated frames, or a clip is missing: {each}.",

@@ -33,6 +33,8 @@ def make_movie(
     Raises MissingProgram without scikit-image or ffmpeg.
     """
     width, height = size
+    if width % 2 or height % 2:
+        raise ValueError(f"a size of {width}x{height}: both sides must be even")
     frames, per_second = max(1, round(seconds * rate)), max(1, round(rate))
     wide, high = (round(side * OVERSCAN / 2) * 2 for side in size)
     picture = (
