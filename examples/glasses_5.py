@@ -312,10 +312,15 @@ def probe(source: Path) -> Film:
     # What the container calls its rate is wrong for clips and variable rates; the time stamps are not.
     if not nominal or abs(steps / nominal - length) > 1 / nominal:
         nominal = (steps / length).limit_denominator(1001) if length else Fraction(25)
-    colours = {"color_primaries": context.color_primaries, "color_trc": context.color_trc}
-    colours["colorspace"] = context.colorspace
-    delay = float(pts[0] * tick - began)
-    return Film(source, len(pts), Fraction(nominal), max(0.0, delay), {k: int(v) for k, v in colours.items()})
+    tags = {
+        "color_primaries": context.color_primaries,
+        "color_trc": context.color_trc,
+        "colorspace": context.colorspace,
+    }
+    colours = {
+        name: int(value) or 2 for name, value in tags.items()
+    }  # 0 is RGB, which frames are no more; 2: unknown
+    return Film(source, len(pts), Fraction(nominal), max(0.0, float(pts[0] * tick - began)), colours)
 
 
 def decode(film: Film, program: str, threads: int) -> subprocess.Popen[bytes]:
@@ -426,9 +431,14 @@ def wear_in_video(source: Path, target: Path, first: int) -> tuple[int, int]:
         with children[1].stdin as out:  # type: ignore[union-attr]
             out.write(with_rate(header, film.rate))
             counts = wear_in_frames(frames, out, size, first)
-        if children[0].wait() != 0 or counts[0] != film.frames:
-            raise UnreadableInputError(
-                f"{source.name}: only {counts[0]} of {film.frames} frames can be decoded; is the video damaged?"
+        if children[0].wait() != 0:
+            raise UnreadableInputError(f"{source.name}: decoding ended early; is the video damaged?")
+        if (
+            counts[0] != film.frames
+        ):  # such as the first ones of a film that was cut within a group of pictures
+            print(
+                f"glasses_5: {source.name}: {counts[0]} of {film.frames} frames can be decoded",
+                file=sys.stderr,
             )
         if children[1].wait() != 0:
             raise OSError(f"ffmpeg cannot write this video as {target.suffix or 'a file without a suffix'}")

@@ -230,3 +230,32 @@ def test_real_people_wear_glasses(real_media: Path, glasses_5: ModuleType, tmp_p
     assert sum(change > 15 for change in changes) >= 0.98 * len(
         changes
     )  # a face that comes in may wait a little
+
+
+def test_frames_that_cannot_be_decoded_are_counted_aloud(movie: Path, tmp_path: Path) -> None:
+    content = bytearray(movie.read_bytes())
+    with av.open(str(movie)) as container:
+        torn = [packet for packet in container.demux(video=0) if packet.size][-1]
+    assert torn.pos is not None
+    content[torn.pos : torn.pos + torn.size] = bytes(torn.size)
+    (tmp_path / "torn.mp4").write_bytes(content)
+    ended = run_example("glasses_5.py", "torn.mp4", "out.mp4", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stderr.splitlines()[-1] == "glasses_5: torn.mp4: 59 of 60 frames can be decoded"
+
+
+def test_a_film_in_rgb_keeps_its_colours(tmp_path: Path) -> None:
+    run_ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=s=320x240:r=25:d=0.2",
+        "-c:v",
+        "libx264rgb",
+        "-qp",
+        "0",
+        tmp_path / "rgb.mp4",
+    )
+    assert run_example("glasses_5.py", "rgb.mp4", "out.mp4", cwd=tmp_path).returncode == 0
+    pairs = zip(frames(tmp_path / "rgb.mp4"), frames(tmp_path / "out.mp4"), strict=True)
+    assert max(np.abs(one.astype(int) - other).mean() for one, other in pairs) < 8
