@@ -45,6 +45,9 @@ class Boxed(Protocol):
     def processes(self) -> list[int]:
         """Ids of the processes that live in the box now."""
 
+    def shared_bytes(self) -> int:
+        """What lies in shared memory of the box's own, mapped or not."""
+
     def kill(self) -> None:
         """End everything in the box at once; again, or after its end: nothing happens."""
 
@@ -67,6 +70,13 @@ class Box(Protocol):
     @property
     def owner(self) -> Owner | None:
         """Whom the work folder must belong to; None when that is the agent's own user."""
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of Python scripts, as a task sees it."""
+
+    def settle(self, folder: Path) -> None:
+        """Make ready for attempts that lie below `folder`, which is the agent's own; once, before the first start."""
 
     def start(self, scene: Scene) -> Boxed:
         """Start a command; on the event loop's own thread, because the kernel binds its death to the thread that started it.

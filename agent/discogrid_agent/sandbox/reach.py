@@ -7,45 +7,65 @@ moves into a mount namespace of its own, which dies with it, and shows them ther
 import ctypes
 import os
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from discogrid.errors import SandboxError
-from discogrid_agent.sandbox.box import Owner
 
 _PUBLIC: Final = Path("/run/discogrid")
 _CLONE_NEWNS: Final = 0x0002_0000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x1000, 0x4000, 0x8_0000
-_TABLE_BYTES: Final = 64 * 1024  # of the little file system that holds the mount points
+_MNT_DETACH: Final = 0x2
+_TABLE_BYTES: Final = 1024 * 1024  # of the little file system that holds the mount points
 
 _library = ctypes.CDLL(None, use_errno=True)
 
 
 class Reach:
-    """Tells under which path the tasks' user reaches a file of the agent."""
+    """The second places of folders; one for a process, as there is one namespace."""
 
-    def __init__(self, owner: Owner | None, folders: Iterable[Path]) -> None:
-        """Show every one of `folders` that `owner` cannot reach; SandboxError when root may not do that here."""
-        self._shown: list[tuple[Path, Path]] = []
-        closed = [] if owner is None else [folder for folder in folders if not _open_to_all(folder)]
-        if closed:
+    def __init__(self) -> None:
+        """Nothing is moved before a folder needs it."""
+        self._entered = False
+        self._shown: dict[Path, Path] = {}
+        self._number = 0
+
+    def show(self, folder: Path) -> None:
+        """Show `folder`, now and as long as it exists, if others cannot reach it; on the main thread.
+
+        SandboxError when root may not do that here.
+        """
+        if folder in self._shown or _open_to_all(folder):
+            return
+        if not self._entered:
             _enter_own_namespace()
-            for number, folder in enumerate(dict.fromkeys(closed)):
-                point = _PUBLIC / str(number)
-                if folder.is_dir():
-                    point.mkdir(mode=0o755)
-                else:
-                    point.touch()
-                _mount(str(folder), point, None, _MS_BIND | _MS_REC)
-                self._shown.append((folder, point))
+            self._entered = True
+        self._drop_removed()
+        self._number += 1
+        point = _PUBLIC / str(self._number)
+        if folder.is_dir():
+            point.mkdir(mode=0o755)
+        else:
+            point.touch()
+        _mount(str(folder), point, None, _MS_BIND | _MS_REC)
+        self._shown[folder] = point
 
     def path(self, source: Path) -> Path:
         """The same file, under a path that the tasks' user can walk."""
-        for folder, point in self._shown:
-            if source.is_relative_to(folder):
-                return point / source.relative_to(folder) if source != folder else point
+        for folder in (source, *source.parents):
+            if folder in self._shown:
+                return self._shown[folder] / source.relative_to(folder)
         return source
+
+    def _drop_removed(self) -> None:
+        """Forget folders that are gone, such as the trees of a job that ended."""
+        for folder, point in list(self._shown.items()):
+            if not folder.exists():
+                _check(_library.umount2(os.fsencode(point), _MNT_DETACH))
+                del self._shown[folder]
+
+
+REACH: Final = Reach()
 
 
 def _open_to_all(path: Path) -> bool:

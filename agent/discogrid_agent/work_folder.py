@@ -1,0 +1,110 @@
+"""Lays out and removes the folders of one attempt.
+
+<attempt>/work              the task's working directory: script, input, constants
+<attempt>/work/run-result   what it wants to hand back
+<attempt>/tmp               its /tmp, on disk, so that it counts as disk and not as memory
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from discogrid.errors import InputError
+from discogrid.types import MIB
+from discogrid_agent.removal import remove_tree
+from discogrid_agent.sandbox.box import Owner
+
+RESULT_FOLDER: Final = "run-result"
+NAME_BYTES_MAX: Final = 255  # of a file system
+_COPY_BYTES: Final = 64 * MIB  # asked of the kernel at once
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file that every task of its kind finds in its folder: its name there and where its bytes are."""
+
+    name: str
+    source: Path
+    executable: bool = False
+
+
+class WorkFolder:
+    """The folders of one attempt."""
+
+    def __init__(self, path: Path, owner: Owner | None) -> None:
+        """Nothing is made before `lay_out`."""
+        self.path = path
+        self.work = path / "work"
+        self.temporary = path / "tmp"
+        self.result = self.work / RESULT_FOLDER
+        self._owner = owner
+
+    def lay_out(self, files: Sequence[Placed]) -> None:
+        """Make the folders and a private, writable copy of every file; InputError for names that cannot be placed."""
+        check_names([file.name for file in files])
+        os.mkdir(self.path, 0o700)
+        if self._owner is not None:
+            os.chmod(self.path, 0o711)  # noqa: S103 - the tasks' user walks through, and lists nothing
+        for folder in (self.work, self.temporary, self.result):
+            os.mkdir(folder, 0o700)
+            self._give(folder)
+        for file in files:
+            self._copy(file)
+
+    def remove(self) -> None:
+        """Remove everything, whatever the task left behind."""
+        remove_tree(self.path)
+
+    def _copy(self, file: Placed) -> None:
+        target = self.work / file.name
+        mode = 0o700 if file.executable else 0o600
+        with open(file.source, "rb") as source:
+            descriptor = os.open(
+                target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+            )
+            with open(descriptor, "wb", buffering=0) as copy:
+                _copy_bytes(source.fileno(), descriptor, os.fstat(source.fileno()).st_size)
+                if self._owner is not None:
+                    os.fchown(copy.fileno(), self._owner.uid, self._owner.gid)
+
+    def _give(self, folder: Path) -> None:
+        if self._owner is not None:
+            os.chown(folder, self._owner.uid, self._owner.gid)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """InputError unless these names can lie side by side in a task's folder, beside its `run-result`."""
+    seen = {RESULT_FOLDER: "the folder for results"}
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > NAME_BYTES_MAX:
+            raise InputError(
+                f"{name!r:.80} cannot be the name of a file in a task's folder.",
+                why="A name there is one plain file name of at most 255 bytes.",
+                fix="Rename the file and submit again.",
+            )
+        if name in seen:
+            raise InputError(
+                f"{name!r:.80} would lie in the task's folder twice.",
+                why=f"It has the same name as {seen[name]}; script, input and constants lie side by side.",
+                fix="Rename one of them and submit again.",
+            )
+        seen[name] = "another file of the task"
+
+
+def _copy_bytes(source: int, target: int, size: int) -> None:
+    """By the kernel, sharing blocks where the file system can; else through memory."""
+    done = 0
+    try:
+        while done < size:
+            step = os.copy_file_range(source, target, min(_COPY_BYTES, size - done))
+            if step == 0:
+                return
+            done += step
+    except OSError:  # across file systems, or one that cannot
+        os.lseek(source, done, os.SEEK_SET)
+        os.lseek(target, done, os.SEEK_SET)
+        with open(source, "rb", closefd=False) as from_, open(target, "wb", closefd=False) as to:
+            shutil.copyfileobj(from_, to, MIB)
