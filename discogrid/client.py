@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -107,6 +108,7 @@ class AsyncClient:
         self._heard = 0.0
         self._greeted: asyncio.Future[Welcome] | None = None
         self._jobs: dict[JobId, Job] = {}
+        self._blob_clients: dict[BlobStore | None, BlobClient] = {}
 
     async def __aenter__(self) -> Self:
         """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
@@ -170,10 +172,8 @@ class AsyncClient:
         """All jobs, oldest first."""
         found: list[JobView] = []
         while True:
-            start = len(found)
-            answer = await self._query(
-                lambda request: Query(request=request, what="jobs", start=start, count=PAGE_TASKS)
-            )
+            query = partial(Query, what="jobs", start=len(found), count=PAGE_TASKS)
+            answer = await self._query(lambda request: query(request=request))  # noqa: B023 - awaited here
             found.extend(answer.jobs)
             if not answer.more:
                 return found
@@ -189,9 +189,8 @@ class AsyncClient:
         while True:
             first = start + len(found)
             count = PAGE_TASKS if stop is None else min(PAGE_TASKS, stop - first)
-            answer = await self._query(
-                lambda request: Query(request=request, what="tasks", job=job, start=first, count=count)  # noqa: B023
-            )
+            query = partial(Query, what="tasks", job=job, start=first, count=count)
+            answer = await self._query(lambda request: query(request=request))  # noqa: B023 - awaited here
             found.extend(answer.tasks)
             if not answer.more or not answer.tasks or (stop is not None and start + len(found) >= stop):
                 return found
@@ -401,6 +400,20 @@ class AsyncClient:
         for queue in self._pushes.values():
             queue.put_nowait(None)
 
+    def _blobs(self, store: BlobStore | None) -> BlobClient:
+        """The blob connection, opened at first use; downloads go into `store`."""
+        if store not in self._blob_clients:
+            assert self.welcome is not None
+            where = transport.dialled(self.welcome.blob_endpoint, self._endpoint)
+            keys = transport.CurveKeys(self.grid.identity.curve_public, self.grid.identity.curve_secret)
+            server = self.grid.roster.coordinator().curve
+            limit = transport.BLOB_FRAME_BYTES_MAX
+            self._blob_clients[store] = BlobClient(
+                lambda take: transport.dial(self._context, where, keys, server, take, frame_bytes_max=limit),
+                store,
+            )
+        return self._blob_clients[store]
+
     async def _upload(
         self, prepared: Prepared, digests: tuple[Digest, ...], on_uploaded: Callable[[int], None]
     ) -> None:
@@ -436,6 +449,8 @@ class AsyncClient:
         )
 
     async def _close(self, *, linger: bool) -> None:
+        for blobs in self._blob_clients.values():
+            blobs.close()
         self._channel.close()
         if not linger:
             self._context.destroy(linger=0)

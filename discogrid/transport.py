@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import zmq
 import zmq.utils.z85
@@ -23,12 +24,16 @@ HANDSHAKE_MS = 2_000  # a silent connection is gone after this
 PING_MS = 5_000
 PING_TIMEOUT_MS = 15_000  # a host without power is noticed after this
 QUEUE_MESSAGES_MAX = 10_000  # a peer, each direction
+BLOB_QUEUE_MESSAGES_MAX = (
+    64  # the same where a message is a chunk: a peer that does not read costs 64 MiB, not 10 GiB
+)
 CONNECTIONS_PENDING_MAX = 128
 SOCKETS_MAX = 4_096
 RECONNECT_MS = 100
 RECONNECT_MS_MAX = 2_000
 LINGER_MS = 500  # how long a last goodbye may take to leave
 RECEIVE_BATCH = 256  # messages before other work gets a turn
+BLOB_RECEIVE_BATCH = 8  # the same where a message is a chunk that takes most of a millisecond
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"discogrid"
 
@@ -105,11 +110,13 @@ class Link:
         *,
         routed: bool,
         endpoint: str,
+        receive_batch: int = RECEIVE_BATCH,
     ) -> None:
         """Use `listen` or `dial`."""
         self._socket = socket
         self._on_messages = on_messages
         self._routed = routed
+        self._receive_batch = receive_batch
         self.endpoint = endpoint
         self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
         self._reader = _Reader(socket, self._receive)
@@ -136,7 +143,7 @@ class Link:
     def _receive(self) -> bool:
         batch: list[Delivery] = []
         more = True
-        while len(batch) < RECEIVE_BATCH:
+        while len(batch) < self._receive_batch:
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -233,7 +240,10 @@ def listen(
         ) from None
     bound = socket.get(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
-    return Link(socket, on_messages, routed=True, endpoint=bound.rstrip(b"\0").decode())
+    name = bound.rstrip(b"\0").decode()
+    return Link(
+        socket, on_messages, routed=True, endpoint=name, receive_batch=_receive_batch(frame_bytes_max)
+    )
 
 
 def dial(
@@ -254,7 +264,16 @@ def dial(
     except zmq.ZMQError as error:
         socket.close(linger=0)
         raise WireError(f"{endpoint} is no address: {error}") from None
-    return Link(socket, on_messages, routed=False, endpoint=endpoint)
+    batch = _receive_batch(frame_bytes_max)
+    return Link(socket, on_messages, routed=False, endpoint=endpoint, receive_batch=batch)
+
+
+def dialled(endpoint: str, control: str) -> str:
+    """Where to dial what a peer announced: a `*` stands for the host of `control`, which was dialled already."""
+    if not endpoint.startswith("tcp://*:"):
+        return endpoint
+    host = urlsplit(control).netloc.rpartition(":")[0]
+    return f"tcp://{host}:{endpoint.rpartition(':')[2]}"
 
 
 def secure_socket(
@@ -262,6 +281,7 @@ def secure_socket(
 ) -> zmq.Socket[bytes]:
     """A socket with CURVE keys and all limits set, not yet bound or connected."""
     socket = context.socket(kind)
+    queue = BLOB_QUEUE_MESSAGES_MAX if frame_bytes_max == BLOB_FRAME_BYTES_MAX else QUEUE_MESSAGES_MAX
     socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
     for option, value in (
         (zmq.MAXMSGSIZE, frame_bytes_max),
@@ -269,8 +289,8 @@ def secure_socket(
         (zmq.HEARTBEAT_IVL, PING_MS),
         (zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS),
         (zmq.HEARTBEAT_TTL, PING_TIMEOUT_MS),
-        (zmq.SNDHWM, QUEUE_MESSAGES_MAX),
-        (zmq.RCVHWM, QUEUE_MESSAGES_MAX),
+        (zmq.SNDHWM, queue),
+        (zmq.RCVHWM, queue),
         (zmq.BACKLOG, CONNECTIONS_PENDING_MAX),
         (zmq.RECONNECT_IVL, RECONNECT_MS),
         (zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX),
@@ -279,3 +299,7 @@ def secure_socket(
     ):
         socket.set(option, value)
     return socket
+
+
+def _receive_batch(frame_bytes_max: int) -> int:
+    return BLOB_RECEIVE_BATCH if frame_bytes_max == BLOB_FRAME_BYTES_MAX else RECEIVE_BATCH

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import assert_never
-from urllib.parse import urlsplit
-
-from discogrid.transfer import BlobClient
 
 from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
@@ -48,14 +45,16 @@ from discogrid.messages import (
     TasksStarted,
     Welcome,
 )
+from discogrid.transfer import BlobClient
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
 from discogrid.views import task_label
 from discogrid.wire import pack_parts
 from discogrid_agent import events
 from discogrid_agent.machine import Machine
-from discogrid_agent.runner import Ended, Runner, Task
+from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.shelf import Owned, Shelf
+from discogrid_agent.task import Ended, Task
 
 SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
 INLINE_BYTES_MAX = 64 << 10  # archives up to this size travel in the message
@@ -96,7 +95,6 @@ class Service:
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: set[Attempt] = set()
-        self._pins: dict[Digest, JobId] = {}
         self._heard = 0.0
         self._blobs: BlobClient | None = None
         self._failure: DiscogridError | None = None
@@ -112,9 +110,10 @@ class Service:
         self._server_key = self._grid.roster.coordinator().curve
         self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         coordinator = self._grid.roster.coordinator().id
-        self._shelf = Shelf(self._folder / "mounts", self._grid.roster, coordinator, self._limits)
-        self._runner = Runner(self._folder / "work", self._box, on_log=self._on_log)
+        self._runner = Runner(self._folder / "work", self._box, agent=self._name, on_log=self._on_log)
         self._runner.sweep()
+        trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
+        self._shelf = Shelf(trees, self._grid.roster, coordinator, self._limits)
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._channel = Channel(
@@ -151,6 +150,7 @@ class Service:
         self._channel.close()
         if self._blobs is not None:
             self._blobs.close()
+        self._runner.close()
         self._context.destroy(linger=transport.LINGER_MS)
 
     async def _listen_for_silence(self) -> None:
@@ -302,7 +302,7 @@ class Service:
     def _open_blobs(self, endpoint: str) -> None:
         if self._blobs is not None:
             self._blobs.close()
-        where = dialled(endpoint, self._endpoint)
+        where = transport.dialled(endpoint, self._endpoint)
         self._blobs = BlobClient(
             lambda take: transport.dial(
                 self._context,
@@ -473,11 +473,3 @@ class Service:
     def _on_log(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> None:
         if attempt in self._followed:
             self._channel.send(LogChunk(attempt=attempt, stream=stream, offset=offset), chunk)
-
-
-def dialled(blob_endpoint: str, control: str) -> str:
-    """Where to dial for blobs: a `*` stands for the host that was dialled for control."""
-    if not blob_endpoint.startswith("tcp://*:"):
-        return blob_endpoint
-    host = urlsplit(control).netloc.rpartition(":")[0]
-    return f"tcp://{host}:{blob_endpoint.rpartition(':')[2]}"
