@@ -24,8 +24,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-. ]{0,98}[A-Za-z0-9_\-]")
 
 def check_name(name: str) -> str | None:
     """Why `name` (parts joined by `/`, a folder ends in `/`) may not stand in an archive; None when it may."""
-    if not name:
-        return "the name is empty"
     try:
         length = len(name.encode())
     except UnicodeEncodeError:

@@ -162,8 +162,6 @@ class Archive:
                 yield chunk
         except zlib.error as error:
             raise IntegrityError(f"{member.name!r} in the archive is damaged", why=str(error)) from None
-        if not inflater.eof:
-            raise IntegrityError(f"{member.name!r} in the archive is damaged: it breaks off")
 
     def _plan(self, rename: Callable[[str], str | None] | None) -> list[tuple[str, str]]:
         """What is written, as (target, member), each target as checked as the member's own name was."""

@@ -37,12 +37,12 @@ def pack_tree(folder: Path, target: Path, *, limits: ArchiveLimits = DEFAULT_LIM
 
 
 def unpack_tree(archive: Path | int, folder: Path, *, limits: ArchiveLimits = DEFAULT_LIMITS) -> None:
-    """Unpack a tree as the new folder `folder`, which appears complete or not at all, readable by every user.
+    """Unpack a tree as the new (or so far empty) folder `folder`, which appears complete or not at all, readable by every user.
 
     HostileArchive before anything is written; IntegrityError when a file in it is damaged.
     """
-    if os.path.lexists(folder):
-        raise InputError(f"{folder} exists already")
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already and is no empty folder")
     with open_archive(archive, limits) as opened:
         part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))
         try:
@@ -53,7 +53,7 @@ def unpack_tree(archive: Path | int, folder: Path, *, limits: ArchiveLimits = DE
                 (part / member.name).chmod(PROGRAM_MODE if member.executable else PLAIN_MODE)
             for above, _, _ in os.walk(part):
                 os.chmod(above, FOLDER_MODE)
-            part.rename(folder)
+            part.replace(folder)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise

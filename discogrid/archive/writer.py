@@ -303,9 +303,7 @@ def _copy(
     deflater = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS) if method == DEFLATED else None
     hasher, crc, left, packed = blake3(), 0, size, 0
     while chunk := source.read(min(CHUNK_BYTES, left + 1)):
-        left -= len(chunk)
-        if left < 0:
-            raise _changed(name)
+        left -= len(chunk)  # below zero, and the end of the loop, when the file has grown
         crc = zlib.crc32(chunk, crc)
         hasher.update(chunk)
         piece = deflater.compress(chunk) if deflater else chunk

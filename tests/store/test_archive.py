@@ -381,6 +381,22 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "out" / "x").read_text() == "1"
 
 
+def test_a_disk_that_fails_while_a_file_is_placed_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ArchiveWriter(tmp_path / "a.zip") as out:
+        out.add_bytes("x", b"1")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", broken)
+    (tmp_path / "out").mkdir()
+    with open_archive(tmp_path / "a.zip") as archive, pytest.raises(OSError, match="Input/output"):
+        archive.unpack(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == []
+
+
 def test_a_disk_without_room_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

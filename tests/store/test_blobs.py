@@ -156,6 +156,11 @@ def test_a_blob_arrives_in_pieces_and_is_not_there_before_its_end(store: BlobSto
     assert parts_in(store) == []
 
 
+def test_a_blob_of_less_than_nothing_is_refused(store: BlobStore) -> None:
+    with pytest.raises(BlobError, match="cannot be"):
+        store.begin(EMPTY, -1)
+
+
 def test_an_empty_blob_arrives(store: BlobStore) -> None:
     with store.begin(EMPTY, 0) as incoming:
         incoming.finish()

@@ -64,7 +64,7 @@ CASES: dict[str, tuple[bytes, str, bytes]] = {
     "drive": (zip_of("C:evil"), "drive", zip_of("CC:evil")),
     "empty part": (zip_of("a//b"), "empty part", zip_of("a/b")),
     "dot part": (zip_of("a/./b"), "empty part", zip_of("a/.b")),
-    "empty name": (zip_of(""), "empty", zip_of("-")),
+    "empty name": (zip_of(""), "empty part", zip_of("-")),
     "nul": (zip_of("a\x00b"), "control", zip_of("a b")),
     "newline": (zip_of("a\nb"), "control", zip_of("a b")),
     "escape": (zip_of("\x1b[2Jb"), "control", zip_of("[2Jb")),
@@ -145,6 +145,11 @@ CASES: dict[str, tuple[bytes, str, bytes]] = {
     "gap before the end": (Zip([Entry(b"a")], between=b"gap").build(), "where it says", zip_of("a")),
     "directory elsewhere": (Zip([Entry(b"a")], directory_offset=3).build(), "where it says", zip_of("a")),
     "directory too long": (Zip([Entry(b"a")], directory_bytes=1 << 30).build(), "where it says", zip_of("a")),
+    "directory cut": (
+        Zip([Entry(b"a")], between=b"PK", directory_bytes=49, count=2).build(),
+        "it counts",
+        zip_of("a"),
+    ),
     "comment": (Zip([Entry(b"a")], comment=b"PK").build(), "does not end", zip_of("a")),
     "bytes behind": (Zip([Entry(b"a")], tail=b"x").build(), "does not end", zip_of("a")),
     "wide record elsewhere": (

@@ -157,3 +157,8 @@ def test_a_tree_does_not_replace_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("nowhere")
     with pytest.raises(InputError, match="exists already"):
         unpack_tree(tmp_path / "tree.zip", tmp_path / "out")
+    (tmp_path / "full" / "mine").mkdir(parents=True)
+    with pytest.raises(InputError, match="exists already"):
+        unpack_tree(tmp_path / "tree.zip", tmp_path / "full")
+    (tmp_path / "empty").mkdir()
+    unpack_tree(tmp_path / "tree.zip", tmp_path / "empty")
