@@ -1,10 +1,11 @@
 """Writes `DiscoTask.json`, what an agent says about one attempt."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from discogrid.types import Attempt, FileRef, Limits, SandboxLevel
 from discogrid_agent.verdict import Verdict
@@ -53,7 +54,7 @@ class Record:
             ],
             "skipped": [{"name": name, "why": why} for name, why in self.skipped],
         }
-        return json.dumps(document, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
 def _utc(moment: float) -> str:

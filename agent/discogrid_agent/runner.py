@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from discogrid.archive import ArchiveWriter, Sealed
 from discogrid.errors import DiscogridError, InputError, UsageError
 from discogrid.types import MIB, Attempt, Outcome
-from discogrid_agent.collector import Collected, collect
+from discogrid_agent.collector import Collected, collect, is_small
 from discogrid_agent.log_keeper import LogKeeper
 from discogrid_agent.log_pipe import LogPipe
 from discogrid_agent.record import Record
@@ -29,6 +30,10 @@ from discogrid_agent.work_folder import Placed, WorkFolder
 
 __all__ = ["Ended", "Runner", "Task"]
 
+INLINE_BYTES: Final = (
+    256 * 1024
+)  # of files, moved on the event loop itself: a thread would cost more than the copy
+INLINE_S: Final = 0.1  # a script that ran no longer leaves little to clear away
 REASON_BYTES: Final = 8 * 1024  # of stderr, looked at for the reason of an end
 
 STDOUT: Final = "stdout"
@@ -60,7 +65,7 @@ class _Running:
 class Runner:
     """Runs attempts in one box, below one folder that no other agent uses."""
 
-    def __init__(self, folder: Path, box: Box, *, agent: str, on_log: OnLog | None = None) -> None:
+    def __init__(self, folder: Path, box: Box, agent: str, on_log: OnLog | None = None) -> None:
         """Take `folder` for this agent alone; `on_log(attempt, stream, offset, part)` gets every byte of the logs.
 
         UsageError when another agent holds the folder.
@@ -99,9 +104,10 @@ class Runner:
         work = WorkFolder(self._attempts / _name(task.attempt), self._box.owner)
         try:
             end, early = await self._attempt(running, work)
-            return await asyncio.to_thread(
-                self._finish, running, work, self._archive(task.attempt), end, early
-            )
+            finish = partial(self._finish, running, work, self._archive(task.attempt), end, early)
+            if end.seconds < INLINE_S and is_small(work.result):
+                return finish()
+            return await asyncio.to_thread(finish)
         finally:
             del self._running[task.attempt]
             work.remove()
@@ -139,7 +145,11 @@ class Runner:
         if running.task.network:
             return _NEVER_STARTED, _without_box(Outcome.REFUSED, "This agent gives no network to tasks.")
         try:
-            command = await asyncio.to_thread(self._prepare, running.task, work)
+            sources = [running.task.script, running.task.input, *(path for _, path in running.task.constants)]
+            if sum(path.stat().st_size for path in sources if path is not None) <= INLINE_BYTES:
+                command = self._prepare(running.task, work)
+            else:
+                command = await asyncio.to_thread(self._prepare, running.task, work)
             if running.stop is not None:
                 return _NEVER_STARTED, None
             return await self._in_box(running, work, command), None

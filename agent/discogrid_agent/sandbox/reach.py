@@ -50,12 +50,14 @@ class Reach:
         _mount(str(folder), point, None, _MS_BIND | _MS_REC)
         self._shown[folder] = point
 
-    def path(self, source: Path) -> Path:
+    def path(self, source: Path) -> str:
         """The same file, under a path that the tasks' user can walk."""
-        for folder in (source, *source.parents):
-            if folder in self._shown:
-                return self._shown[folder] / source.relative_to(folder)
-        return source
+        text = str(source)
+        for folder, point in self._shown.items():
+            whole = str(folder)
+            if text.startswith(whole) and text[len(whole) : len(whole) + 1] in ("", "/"):
+                return f"{point}{text[len(whole) :]}"
+        return text
 
     def _drop_removed(self) -> None:
         """Forget folders that are gone, such as the trees of a job that ended."""

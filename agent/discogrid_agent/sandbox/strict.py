@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -60,23 +61,33 @@ class StrictBox:
         if self.owner is not None:
             for path in (bwrap.parents[2], *self._at_own_path):
                 REACH.show(path)
-        self._bwrap = str(REACH.path(bwrap))
-        self._system_files: Path | None = None
+        self._bwrap = REACH.path(bwrap)
+        self._before: tuple[
+            str, ...
+        ] = ()  # arguments that are the same for every task, in the order bwrap needs
+        self._after: tuple[str, ...] = ()
         folders = (f"/etc/{PROGRAMS}", str(self.python.parent), *SYSTEM_FOLDERS)
-        self._environment = {
+        environment = {
             "HOME": "/tmp",  # noqa: S108 - a folder on disk of this attempt alone
             "TMPDIR": "/tmp",  # noqa: S108
             "LANG": "C.UTF-8",
             "PATH": ":".join(dict.fromkeys(folders)),
         }
+        self._variables = tuple(_flat(("--setenv", name, value) for name, value in environment.items()))
 
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
-        self._system_files = folder / "system"
-        make_system_files(self._system_files, self._programs)
+        system_files = folder / "system"
+        make_system_files(system_files, self._programs)
         if self.owner is not None:
-            folder.chmod(0o711)  # its user walks through, and lists nothing
+            folder.chmod(0o711)
             REACH.show(folder)
+        self._before = (*_NAMESPACES, *self._system, *_DEVICES, *_shown(system_files, "/etc"))
+        self._after = (
+            *_flat(_shown(path, str(path)) for path in self._at_own_path),
+            *_CLOSING,
+            *self._variables,
+        )
 
     def start(self, scene: Scene) -> StrictBoxed:
         """See Box.start."""
@@ -117,23 +128,15 @@ class StrictBox:
         return StrictBoxed(process, channels, scene.limits, self.owner, asyncio.get_running_loop())
 
     def _arguments(self, scene: Scene) -> list[str]:
-        arguments = [*_NAMESPACES, *self._system, *_DEVICES]
-
-        def show(source: Path, target: str, kind: str = "--ro-bind") -> None:
-            arguments.extend((kind, str(REACH.path(source)), target))
-
-        assert self._system_files is not None, "settle the box first"
-        show(self._system_files, "/etc")
-        show(scene.temporary, "/tmp", "--bind")  # noqa: S108
-        show(scene.work, "/local", "--bind")
+        assert self._before, "settle the box first"
+        arguments = [*self._before, *_shown(scene.temporary, "/tmp", "--bind")]  # noqa: S108
+        arguments += _shown(scene.work, "/local", "--bind")
         for target, source in scene.mounts:
             if self.owner is not None:
                 REACH.show(source)
-            show(source, target)
-        for path in self._at_own_path:
-            show(path, str(path))
-        arguments += _CLOSING
-        for name, value in {**self._environment, **scene.environment}.items():
+            arguments += _shown(source, target)
+        arguments += self._after
+        for name, value in scene.environment.items():
             arguments += ("--setenv", name, value)
         return arguments
 
@@ -149,6 +152,14 @@ class StrictBox:
                         f"The mount at {target} would hide this agent's Python in {root}.",
                         fix="Mount the tree at another path, such as /home/codelab.",
                     )
+
+
+def _shown(source: Path, target: str, kind: str = "--ro-bind") -> tuple[str, str, str]:
+    return kind, REACH.path(source), target
+
+
+def _flat(groups: Iterable[tuple[str, ...]]) -> list[str]:
+    return [item for group in groups for item in group]
 
 
 def _system_folders() -> list[str]:
