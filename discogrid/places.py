@@ -20,6 +20,13 @@ def home() -> Path:
     return Path(named).absolute() if named else Path(platformdirs.user_data_dir("discogrid", appauthor=False))
 
 
+def settings_file() -> Path:
+    """This user's settings: in the home that was named, else in the platform's folder for such files."""
+    if os.environ.get(HOME_VARIABLE):
+        return home() / "settings.toml"
+    return Path(platformdirs.user_config_dir("discogrid", appauthor=False)) / "settings.toml"
+
+
 def identity_file() -> Path:
     """This node's keys."""
     return private_folder(home()) / "identity.json"

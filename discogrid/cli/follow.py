@@ -1,0 +1,257 @@
+"""Stays with a job until it has ended: progress, results as they come, Ctrl-C, and what is said at the end."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from discogrid.cli.console import Console
+from discogrid.cli.interrupts import Interrupts
+from discogrid.cli.look import counts_text, exit_code_of, failed_task, plural
+from discogrid.cli.narration import Progress
+from discogrid.cli.text import printable
+from discogrid.client import AsyncClient
+from discogrid.download import Download, Wish
+from discogrid.errors import DiscogridError, ExitCode, GridError, NoAgentFits
+from discogrid.own import ensure_own_grid
+from discogrid.quantities import duration_text, size_text
+from discogrid.types import JobId, JobState
+from discogrid.views import JobView, TaskView
+
+TICK_S = 0.5  # the clock in the bar
+DETACH_S = 2.0  # in which a second Ctrl-C cancels
+EXPLAIN_S = 5.0  # after so long without any work being done, say why
+NEVER_S = 2.0  # after so long an idle machine of our own has had its chance
+NO_QUEUE_S = 1.0
+RECONNECT_S = 20.0  # a coordinator that went away may come back in this time
+RETRY_S = 1.0
+FAILURES_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """How to stay with a job."""
+
+    wish: Wish | None = None  # None: nothing is downloaded
+    cancel_on_interrupt: bool = False
+    no_queue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended, or that its user left."""
+
+    job: JobView
+    folder: Path | None
+    code: ExitCode
+
+
+class Follower:
+    """Stays with one job."""
+
+    def __init__(self, console: Console, client: AsyncClient, job: JobView, stay: Stay) -> None:
+        """`job` as it was a moment ago."""
+        self._narration = console.narration
+        self._client = client
+        self._stay = stay
+        self._job = job
+        self._tasks: dict[int, TaskView] = {}
+        self._download: Download | None = None
+        self._since = time.monotonic()
+        self._first_ended = job.counts.ended
+        self._explained = False
+
+    async def run(self) -> Outcome:
+        """Until the job has ended or its user leaves; says how it went."""
+        if self._stay.wish is not None:
+            self._download = await Download.begin(self._client, self._job, self._stay.wish)
+        try:
+            with Interrupts() as interrupts:
+                following = asyncio.create_task(self._to_the_end())
+                while not await _first(following, interrupts):
+                    if (left := await self._interrupted(following, interrupts)) is not None:
+                        return left
+                folder = following.result()
+        finally:
+            if self._download is not None:
+                await self._download.close()
+        self._tell_end(folder)
+        return Outcome(self._job, folder, exit_code_of(self._job))
+
+    # -- the way to the end
+
+    async def _to_the_end(self) -> Path | None:
+        """Watch and download, over interruptions of the connection."""
+        lost = None
+        while True:
+            try:
+                await self._watch()
+                return await self._download.finish(self._job) if self._download is not None else None
+            except GridError as error:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > RECONNECT_S:
+                    raise GridError(
+                        error.what,
+                        why=error.why,
+                        fix=f"The job goes on without us: `discogrid attach {self._job.id}` when the grid is in reach again.",
+                    ) from None
+                self._narration.detail(f"{printable(error.what)}; trying again")
+            await asyncio.sleep(RETRY_S)
+            if self._client.grid.own:
+                await asyncio.to_thread(ensure_own_grid)
+
+    async def _watch(self) -> None:
+        """Until the job has ended and all of its tasks are known."""
+        with self._narration.progress(max(self._job.counts.total, 1)) as bar:
+            both = {asyncio.create_task(self._changes(bar)), asyncio.create_task(self._tick(bar))}
+            try:
+                done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in both:
+                    task.cancel()
+                await asyncio.wait(both)
+        if sum(task.state.ended for task in self._tasks.values()) < self._job.counts.total:
+            self._note(await self._client.tasks(self._job.id))
+
+    async def _changes(self, bar: Progress) -> None:
+        async with self._client.watch(self._job.id) as changes:
+            async for changed in changes:
+                for view in changed.jobs:
+                    self._job = view
+                self._note(list(changed.tasks))
+                self._show(bar)
+                if self._job.state.ended:
+                    return
+
+    def _note(self, tasks: list[TaskView]) -> None:
+        self._tasks.update({task.index: task for task in tasks})
+        if self._download is not None:
+            self._download.add(tasks)
+
+    async def _tick(self, bar: Progress) -> None:
+        """Move the bar's clock, and say why when nothing happens."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._show(bar)
+            counts = self._job.counts
+            if counts.running or counts.assigned or counts.ended or self._job.state is JobState.HELD:
+                continue
+            await self._explain(time.monotonic() - self._since)
+
+    async def _explain(self, waited: float) -> None:
+        """Nothing of the job runs: say why once, and give up where it can never run or must not wait."""
+        if self._stay.no_queue and waited >= NO_QUEUE_S:
+            raise await self._unplaced("nothing is free for it now, and --no-queue was given")
+        if self._client.grid.own and waited >= NEVER_S:
+            agents = await self._client.agents()
+            live = [agent for agent in agents if agent.state == "live"]
+            if live and not any(agent.busy or agent.queued for agent in live):
+                raise await self._unplaced("this machine can never run it")
+        if waited >= EXPLAIN_S and not self._explained:
+            self._explained = True
+            reasons = await self._client.why(self._job.id)
+            for agent, reason in list(reasons.items())[:FAILURES_TOLD]:
+                self._narration.say(f"waiting: {printable(agent)} {printable(reason)}")
+            if not reasons:
+                self._narration.say(
+                    "waiting: the grid has no agent yet; `discogrid agent` on any of your machines adds one"
+                )
+
+    async def _unplaced(self, what: str) -> NoAgentFits:
+        reasons = await self._client.why(self._job.id)
+        await self._client.cancel(self._job.id)
+        return NoAgentFits(
+            f"job {self._job.id} was cancelled: {what}",
+            why="\n".join(f"{agent}: {reason}" for agent, reason in reasons.items()),
+            fix="Ask for less (--cpus, --memory, --needs, --min-sandbox), or use a grid with machines that fit.",
+        )
+
+    def _show(self, bar: Progress) -> None:
+        counts, spent = self._job.counts, time.monotonic() - self._since
+        words = [counts_text(counts), duration_text(spent)]
+        fresh = counts.ended - self._first_ended
+        if fresh and counts.ended < counts.total:
+            words.append(f"about {duration_text(spent / fresh * (counts.total - counts.ended))} left")
+        bar.update(counts.ended, " · ".join(words))
+
+    # -- Ctrl-C
+
+    async def _interrupted(
+        self, following: "asyncio.Task[Path | None]", interrupts: Interrupts
+    ) -> Outcome | None:
+        """Detach after the first Ctrl-C, cancel after a second or when told so; None: go on to the cancelled end."""
+        job = self._job.id
+        if not self._stay.cancel_on_interrupt:
+            self._narration.say(
+                f"Detaching: job {job} goes on. Press Ctrl-C again to cancel it.\n"
+                f"  discogrid attach {job}    goes on watching and downloading\n"
+                f"  discogrid cancel {job}    stops it"
+            )
+            try:
+                if await asyncio.wait_for(_first(following, interrupts), DETACH_S):
+                    return None
+            except TimeoutError:
+                await _stop(following)
+                return Outcome(self._job, None, ExitCode.INTERRUPTED)
+        self._narration.say(f"Cancelling job {job}…")
+        await self._client.cancel(job)
+        if await _first(following, interrupts):
+            return None
+        await _stop(following)
+        return Outcome(self._job, None, ExitCode.INTERRUPTED)
+
+    # -- the end
+
+    def _tell_end(self, folder: Path | None) -> None:
+        job, counts = self._job, self._job.counts
+        end = job.ended if job.ended is not None else time.time()
+        took = duration_text(end - (job.started if job.started is not None else job.created))
+        size = size_text(sum(task.archive_bytes for task in self._tasks.values()))
+        if job.state is JobState.SUCCEEDED:
+            kept = f", {size} of results" if folder is not None else ""
+            self._narration.say(f"{job.id}: {plural(counts.total, 'task')} done in {took}{kept}")
+        elif job.state is JobState.CANCELLED:
+            self._narration.say(f"{job.id}: cancelled after {took}; {counts_text(counts)}")
+        else:
+            self._narration.error(failure_of(job, list(self._tasks.values())))
+
+
+async def follow(console: Console, client: AsyncClient, job: JobId, stay: Stay) -> Outcome:
+    """Stay with the job; the folder's path goes to whoever called."""
+    return await Follower(console, client, await client.job(job), stay).run()
+
+
+def failure_of(job: JobView, tasks: list[TaskView]) -> DiscogridError:
+    """The failed tasks of a job in words: which, where, why, and the command that tells more."""
+    failed = sorted((task for task in tasks if failed_task(task)), key=lambda task: task.index)
+    told = []
+    for task in failed[:FAILURES_TOLD]:
+        what = f" ({printable(task.input)})" if task.input else ""
+        where = f" on {task.agent}" if task.agent else ""
+        told.append(f"{task.label}{what}{where}: {task.reason or f'exit {task.exit}'}")
+    if len(failed) > FAILURES_TOLD:
+        told.append(f"… and {len(failed) - FAILURES_TOLD} more: discogrid tasks {job.id} --state failed")
+    first = failed[0].label if failed else job.id
+    return DiscogridError(
+        f"{plural(len(failed), 'task')} of {job.counts.total} in {job.id} failed",
+        why="\n".join(told) or job.reason,
+        fix=f"`discogrid logs {first}` prints all that it wrote.",
+    )
+
+
+async def _first(following: "asyncio.Task[Path | None]", interrupts: Interrupts) -> bool:
+    """Wait for the end or a Ctrl-C; whether it was the end."""
+    interrupted = asyncio.create_task(interrupts.next())
+    try:
+        await asyncio.wait({following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupted.cancel()
+    return following.done()
+
+
+async def _stop(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
