@@ -1,5 +1,6 @@
 """Reads films and pictures the way the tests compare them, and runs the examples as a user does."""
 
+import hashlib
 import importlib.util
 import os
 import subprocess
@@ -72,15 +73,25 @@ def rate(movie: Path) -> Fraction | None:
         return container.streams.video[0].average_rate
 
 
+_found: dict[tuple[bytes, int], list[tuple[complex, complex]]] = {}
+
+
+def eyes_of(example: Any, picture: Pixels, long_side: int = 960) -> list[tuple[complex, complex]]:
+    """The eyes of all faces, by a full search; remembered, because it is what these tests spend their time on."""
+    key = hashlib.blake2b(picture.tobytes()).digest(), long_side
+    if key not in _found:
+        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        _found[key] = [example.find_eyes(grey, face) for face in example.search_everywhere(grey, long_side)]
+    return _found[key]
+
+
 def lenses_differ(
     example: Any, bare: Pixels, one: Pixels, other: Pixels | None = None, *, long_side: int = 960
 ) -> list[float]:
     """For each eye in BGR picture `bare`: how far two pictures (`bare` and `one`, if there is no `other`)
     are apart within its lens, in mean grey levels."""
-    grey = cv2.cvtColor(bare, cv2.COLOR_BGR2GRAY)
     changes = []
-    for face in example.search_everywhere(grey, long_side):
-        left, right = example.find_eyes(grey, face)
+    for left, right in eyes_of(example, bare, long_side):
         radius = round(abs(right - left) / 706 * example.LENS_RADIUS * 0.8)
         for eye in (left, right):
             x, y = round(eye.real), round(eye.imag)

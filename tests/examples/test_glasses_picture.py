@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.examples.footage import EXAMPLES, Pixels, lenses_differ, run_example
+from tests.examples.footage import EXAMPLES, Pixels, eyes_of, lenses_differ, run_example
 
 PICTURE_SCRIPTS = pytest.mark.parametrize("script", ["glasses_2.py", "glasses_5.py"])
 
@@ -38,10 +38,7 @@ def test_a_portrait_wears_glasses_and_not_a_pixel_else_changes(
     out = read(tmp_path / "out.png")
     assert min(photo_differs(glasses_5, bare, out)) > 40
     rows, columns = np.nonzero((bare != out).any(axis=2))
-    left, right = glasses_5.find_eyes(
-        cv2.cvtColor(bare, cv2.COLOR_BGR2GRAY),
-        glasses_5.search_everywhere(cv2.cvtColor(bare, cv2.COLOR_BGR2GRAY), glasses_5.PHOTO_SIDE)[0],
-    )
+    ((left, right),) = eyes_of(glasses_5, bare, glasses_5.PHOTO_SIDE)
     width = abs(right - left) / 706 * 1506
     assert columns.max() - columns.min() <= width + 4
     assert (columns.max() + columns.min()) / 2 == pytest.approx((left.real + right.real) / 2, abs=4)
