@@ -24,7 +24,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 def encode(message: Message) -> bytes:
     """The header frame of a message; WireError when it would be refused by every receiver."""
-    header = _encoder.encode(message)
+    try:
+        header = _encoder.encode(message)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise WireError(f"a {type(message).__name__} cannot be sent: {error}") from None
     if len(header) > HEADER_BYTES_MAX:
         raise WireError(f"a {type(message).__name__} of {len(header)} bytes is over {HEADER_BYTES_MAX}")
     return header
@@ -54,6 +57,7 @@ def unpack(raw: bytes, *, limit: int) -> object:
             max_str_len=TEXT_BYTES_MAX,
             max_bin_len=TEXT_BYTES_MAX,
             max_ext_len=0,
+            ext_hook=_no_extension,
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"not msgpack within bounds: {error}") from None
@@ -74,6 +78,7 @@ def unpack_parts(frame: bytes, *, part_bytes_max: int, parts_max: int = PACKED_I
         max_array_len=0,
         max_map_len=0,
         max_ext_len=0,
+        ext_hook=_no_extension,
     )
     unpacker.feed(frame)
     parts: list[bytes] = []
@@ -84,7 +89,8 @@ def unpack_parts(frame: bytes, *, part_bytes_max: int, parts_max: int = PACKED_I
             parts.append(part)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"not a packed payload: {error}") from None
-    if unpacker.tell() != len(frame):
+    # The unpacker's own position counts a part that was cut off as read.
+    if sum(map(_packed_bytes, parts)) != len(frame):
         raise WireError("a packed payload ends in the middle of a part")
     return parts
 
@@ -93,3 +99,14 @@ def check_frames(frames: Sequence[bytes]) -> None:
     """Refuse a message of no frame or of more than FRAMES_MAX."""
     if not 1 <= len(frames) <= FRAMES_MAX:
         raise WireError(f"a message of {len(frames)} frames; 1 to {FRAMES_MAX} are allowed")
+
+
+def _packed_bytes(part: bytes) -> int:
+    """What a part takes in a payload frame."""
+    size = len(part)
+    return size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)
+
+
+def _no_extension(code: int, raw: bytes) -> object:
+    # An empty extension passes max_ext_len=0.
+    raise ValueError(f"an extension of type {code} and {len(raw)} bytes")
