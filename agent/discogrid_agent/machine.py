@@ -270,6 +270,8 @@ class Machine:
         # Killed, but it had succeeded before: nobody throws away volunteers' work but the coordinator.
         wanted = not work.job.ended and (not work.killed or event.outcome is Outcome.SUCCEEDED)
         self._remove(event.attempt)
+        if work.job.ended and not work.job.work:
+            self._forget(event.attempt.job)
         if wanted:
             self._outbox.put(event.attempt, event.outcome, event.reason, event.result)
         elif event.result is not None:
@@ -307,8 +309,6 @@ class Machine:
             self._use(work.job.requirements, -1)
         self._actions += self._fetches.release(work.needs, attempt)
         work.job.work -= 1
-        if work.job.ended and not work.job.work:
-            self._forget(attempt.job)
 
     def _forget(self, job_id: JobId) -> None:
         job = self._jobs.pop(job_id)
