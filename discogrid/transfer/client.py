@@ -79,6 +79,7 @@ class BlobClient:
         self._round: deque[_Turn] = deque()
         self._getting: dict[Digest, _Shared] = {}
         self._window = WINDOW_FIRST
+        self._heard = 0.0  # when anything came
         self._ticking: asyncio.TimerHandle | None = None
         self._retrying: asyncio.TimerHandle | None = None
         self._closed = False
@@ -184,6 +185,7 @@ class BlobClient:
     # -- receiving
 
     def _receive(self, batch: list[Received]) -> None:
+        self._heard = self._loop.time()
         for received in batch:
             match received.message:
                 case BlobChunk() as chunk:
@@ -239,9 +241,10 @@ class BlobClient:
         """Start those moves again whose other side has been silent for too long, and give up in the end."""
         now = self._loop.time()
         self._ticking = self._loop.call_later(TICK_S, self._tick) if self._round else None
+        alive = now - self._heard < self._patience.wait_s(0)
         full = sum(turn.move.in_flight for turn in self._round) >= self._window
         for turn in list(self._round):
-            if full and turn.move.ready and not turn.move.in_flight:
+            if alive and full and turn.move.ready and not turn.move.in_flight:
                 turn.due = now + self._patience.wait_s(turn.tries)  # it waits for its turn, not for an answer
             elif now >= turn.due:
                 self._lapse(turn, now)
