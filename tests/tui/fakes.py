@@ -1,7 +1,7 @@
 """A grid that is not there: whatever it pushes goes through the wire's codec, as from a real coordinator."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -14,6 +14,16 @@ from discogrid.wire import decode, encode
 NOW = 1_795_000_000.0
 """When every test begins, seconds since 1970."""
 PUSH_ROWS = 100
+TURNS_MAX = 5_000
+
+
+async def until(true: Callable[[], object], *, pause_s: float = 0.002) -> None:
+    """Let others work until this is so."""
+    for _ in range(TURNS_MAX):
+        if true():
+            return
+        await asyncio.sleep(pause_s)
+    raise AssertionError("it never became so")
 
 
 def job(named: str = "k3f9", **changes: object) -> JobView:

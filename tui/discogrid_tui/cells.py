@@ -62,7 +62,9 @@ def progress(counts: Counts, width: int) -> Cell:
         return (*plain(numbers), *tail)
     good = counts.done * length // counts.total
     ended = counts.ended * length // counts.total
-    running = -(-(counts.ended + counts.running) * length // counts.total)
+    running = max(ended, (counts.ended + counts.running) * length // counts.total)
+    if counts.running and running == ended:
+        running += 1  # what runs is to be seen, however little it is; it has not ended, so there is room
     bar = (
         (FULL * good, Tone.GOOD),
         (FULL * (ended - good), Tone.BAD if bad else Tone.QUIET),

@@ -134,7 +134,7 @@ JOBS: Kind[JobView] = Kind(
             narrow=1,
         ),
         Column("job", 5, lambda job, _, __: plain(job.id), lambda job: (job.id,)),
-        Column("name", 18, _job_name, lambda job: (job.name.casefold(),), narrow=8, grow=3),
+        Column("name", 18, _job_name, lambda job: (job.name.casefold(),), narrow=12, grow=3),
         Column(
             "tasks",
             18,
@@ -147,7 +147,7 @@ JOBS: Kind[JobView] = Kind(
         Column("time", 7, _job_time, lambda job: _optional(job.started), priority=2, right=True),
         Column(
             "created",
-            7,
+            8,
             lambda job, now, _: ago(job.created, now),
             lambda job: (job.created,),
             priority=3,
@@ -196,7 +196,7 @@ TASKS: Kind[TaskView] = Kind(
             14,
             lambda task, _, width: plain(elide_middle(printable(task.input or NOTHING), width)),
             lambda task: (task.input or "",),
-            narrow=8,
+            narrow=12,
             grow=2,
         ),
         Column(

@@ -27,18 +27,23 @@ def header(model: Model, now: float, width: int) -> Cell:
     """Grid, status, agents, slots and speed on the left; how fresh all of it is on the right."""
     summary = model.summary(now)
     right = link(model, now, width)
-    items = [
-        plain(f"discogrid {printable(model.grid)}"),
-        _status(summary.status),
-        _agents(summary, long=width >= WIDE),
-        plain(f"slots {summary.busy}/{summary.slots}"),
-        plain(rate(summary.per_second)),
-    ]
+    items = [plain(f"discogrid {printable(model.grid)}")]
+    if model.complete:
+        items += _glance(summary, width)
     if width < WIDE:
         items.append(items.pop(0))  # the word for the grid matters more than its name
     left = _fitting(items, width - width_of(right) - 3)
     gap = max(1, width - width_of(left) - width_of(right) - 2)
     return ((" ", Tone.PLAIN), *left, (" " * gap, Tone.PLAIN), *right, (" ", Tone.PLAIN))
+
+
+def _glance(summary: Summary, width: int) -> list[Cell]:
+    return [
+        _status(summary.status),
+        _agents(summary, long=width >= WIDE),
+        plain(f"slots {summary.busy}/{summary.slots}"),
+        plain(rate(summary.per_second)),
+    ]
 
 
 def link(model: Model, now: float, width: int) -> Cell:
@@ -50,7 +55,9 @@ def link(model: Model, now: float, width: int) -> Cell:
         case Link.STALE:
             return plain(f"! stale {duration(int(now - connection.since))}, reconnecting", Tone.WARN)
         case Link.CONNECTING:
-            return plain("○ connecting" if width >= WIDE or not connection.what else "! no grid", Tone.WARN)
+            if not connection.what:
+                return plain("○ connecting", Tone.QUIET)
+            return plain("! no grid, trying again" if width >= WIDE else "! no grid", Tone.WARN)
         case _:
             assert_never(connection.link)
 
@@ -60,6 +67,8 @@ def tasks_line(model: Model, now: float, width: int) -> Cell:
     connection = model.connection
     if connection.link is Link.STALE:
         return _fitting([plain(f" {connection.what}", Tone.WARN), plain(connection.fix, Tone.QUIET)], width)
+    if not model.complete:
+        return ()
     counts = model.summary(now).counts
     items = [
         plain(f" tasks {counts.queued + counts.assigned} waiting"),
@@ -112,16 +121,18 @@ def subject(model: Model, width: int) -> Cell:
     if width_of(bar) > room:
         return head
     name = printable(f"{job.name}: {job.reason}" if job.reason else job.name)
+    if width_of(head) + width_of(bar) + 10 > width:
+        return (*head, *bar)
     return (*head, *bar, SPACE, (name, Tone.QUIET))
 
 
 def status(model: Model) -> Cell:
     """How many of how many rows are seen, through which filter, in which order."""
     view, listing = model.views[model.tab], model.listing(model.tab)
-    position = f"{listing.cursor + 1}: " if len(listing) else ""
-    shown = f" {position}{len(listing)} of {plural(listing.total, view.kind.noun)}"
+    shown = f" {len(listing)} of {plural(listing.total, view.kind.noun)}"
+    row = f"  row {listing.cursor + 1}" if len(listing) else ""
     order = f"  by {view.sorted_by.name} {'↓' if view.descending else '↑'}"
-    parts = [(shown, Tone.PLAIN), (order, Tone.QUIET)]
+    parts = [(shown, Tone.PLAIN), (row + order, Tone.QUIET)]
     if view.filter:
         parts.insert(1, (f"  filter {printable(view.filter)}", Tone.ACTIVE))
     if view.unknown:

@@ -28,12 +28,10 @@ def elide_middle(text: str, width: int) -> str:
     if cell_len(text) <= width or width < 8:
         return elide(text, width)
     head = set_cell_size(text, (width - 1) // 2)
-    tail = ""
-    for char in reversed(text):
-        if cell_len(char + tail) > width - 1 - (width - 1) // 2:
-            break
-        tail = char + tail
-    return f"{head}…{tail}"
+    start = len(text)
+    while cell_len(text[start - 1 :]) <= width - 1 - (width - 1) // 2:
+        start -= 1
+    return f"{head}…{text[start:]}"
 
 
 def duration(seconds: float) -> str:

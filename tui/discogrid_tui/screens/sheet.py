@@ -2,12 +2,15 @@
 
 from typing import ClassVar
 
+from rich.table import Table as RichTable
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+from discogrid_tui.text import printable
 
 Line = tuple[str, str]
 
@@ -40,19 +43,18 @@ class Sheet(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """A box that scrolls."""
         with VerticalScroll() as box:
-            box.border_title = Text(self._title).markup
+            box.border_title = Text(printable(self._title)).markup
             box.border_subtitle = "esc closes"
-            yield Static(self._text())
+            yield Static(self._grid())
 
     def action_scroll(self, lines: int) -> None:
         """Move the text under the frame."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
-    def _text(self) -> Text:
-        width = max((len(label) for label, _ in self._lines), default=0)
-        text = Text(no_wrap=False)
+    def _grid(self) -> RichTable:
+        grid = RichTable.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
         for label, value in self._lines:
-            text.append(f"{label:<{width}}  ", style="bold")
-            text.append(f"{value}\n")
-        text.rstrip()
-        return text
+            grid.add_row(Text(label), Text(value))
+        return grid

@@ -23,7 +23,11 @@ TONE_CSS = """
 
 def tones(widget: Widget) -> dict[Tone, Style]:
     """The style of each tone, without a background of its own."""
-    return {tone: widget.get_component_rich_style(f"tone--{tone}", partial=True) for tone in Tone}
+    return {tone: _foreground(widget.get_component_rich_style(f"tone--{tone}")) for tone in Tone}
+
+
+def _foreground(style: Style) -> Style:
+    return Style(color=style.color, bold=style.bold, underline=style.underline)
 
 
 def segments(

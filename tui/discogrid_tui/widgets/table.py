@@ -62,10 +62,15 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
     @property
     def fitted(self) -> list[tuple[int, int]]:
         """The columns that are shown as (index, width in cells)."""
-        width = max(1, self.size.width - MARGIN)
+        width = max(1, self.inside.width - MARGIN)
         if self._fitted[0] != width:
             self._fitted = (width, fit(self._model.views[self._tab].kind, width))
         return self._fitted[1]
+
+    @property
+    def inside(self) -> Size:
+        """What the rows may fill: all but the scrollbar."""
+        return self.scrollable_content_region.size
 
     @property
     def page(self) -> int:
@@ -93,22 +98,23 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         before, self._cursor = self._cursor, self._model.listing(self._tab).cursor
         seen = self.scroll_offset.y <= before < self.scroll_offset.y + self.size.height
         if seen and before != self._cursor:
-            self.scroll_to(y=self.scroll_offset.y + self._cursor - before, animate=False)
+            self.scroll_to(y=self.scroll_offset.y + self._cursor - before, animate=False, force=True)
 
     def reveal(self) -> None:
-        """The user moved the cursor: bring its row onto the screen."""
+        """The user moved the cursor, perhaps to a row that was not painted yet: bring it onto the screen."""
+        self._resize_rows()
         before, self._cursor = self._cursor, self._model.listing(self._tab).cursor
         top = self.scroll_offset.y
         if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False)
+            self.scroll_to(y=self._cursor, animate=False, force=True)
         elif self._cursor >= top + self.page:
-            self.scroll_to(y=self._cursor - self.page + 1, animate=False)
+            self.scroll_to(y=self._cursor - self.page + 1, animate=False, force=True)
         self.refresh_line(before)
         self.refresh_line(self._cursor)
 
     def render_line(self, y: int) -> Strip:
         """The row that is on line `y` of the screen now."""
-        width = self.size.width
+        width = self.inside.width
         listing = self._model.listing(self._tab)
         position = y + self.scroll_offset.y
         if not len(listing):
@@ -124,10 +130,10 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
         for index, width in self.fitted:
             column: Column[object] = view.kind.columns[index]
             arrow = ("↓" if view.descending else "↑") if index == view.column else ""
-            name = elide(column.name, max(0, width - len(arrow))) + arrow
+            name = (elide(column.name, width - len(arrow)) if width > 2 else "") + arrow
             pad = " " * (width - cell_len(name))
             text += (pad + name if column.right else name + pad) + " " * GAP
-        return plain(text, Tone.QUIET)
+        return plain(text.rstrip(), Tone.QUIET)
 
     def column_at(self, x: int) -> int | None:
         """The index of the column at a cell of the line."""
@@ -155,7 +161,7 @@ class Table(ScrollView, can_focus=True, inherit_bindings=False):
     # -- bookkeeping
 
     def _resize_rows(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self._model.listing(self._tab)))
+        self.virtual_size = Size(self.inside.width, len(self._model.listing(self._tab)))
 
     def _row_line(self, row: object, width: int, *, under_cursor: bool) -> Strip:
         base = self._cursor_style() if under_cursor else self.rich_style
