@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,6 +24,7 @@ from discogrid.messages import (
     OfferBlob,
     WantChunks,
 )
+from discogrid.transfer import Patience
 from discogrid.transfer import server as server_module
 from discogrid.transfer.chunks import CHUNK_BYTES, CREDIT_CHUNKS
 from discogrid.types import Digest
@@ -715,6 +718,34 @@ async def test_a_put_goes_on_where_it_was_over_another_connection_once_the_first
         await opened.dial().put(BIG, BIG_DIGEST, len(BIG))
     assert remote.path(BIG_DIGEST).read_bytes() == BIG
     assert len(received) <= 4 + 2  # offers, and the two chunks that lacked
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_line_that_loses_messages_only_costs_time(opened: Line, seed: int) -> None:
+    """A full queue drops what it cannot hold; here every tenth message of either side is lost."""
+    luck = random.Random(seed)
+    remote, local = opened.store("remote"), opened.store("local")
+    server = opened.serve(remote)
+    client = opened.dial(local, Patience(first_s=0.2, longest_s=0.5, tries=20))
+    for end in (server, client):
+        send = end._channel.send
+
+        def lossy(*parts: Any, send: Any = send, **named: Any) -> bool:
+            return luck.random() < 0.1 or send(*parts, **named)
+
+        end._channel.send = lossy  # type: ignore[method-assign]
+    out = [content_of(size) for size in (10, CHUNK_BYTES, 9 * CHUNK_BYTES + 1) * 2]
+    there = [content_of(size) for size in (10, CHUNK_BYTES, 9 * CHUNK_BYTES + 1) * 2]
+    for content, _ in there:
+        remote.put_bytes(content)
+    async with asyncio.timeout(60):
+        await asyncio.gather(
+            *(client.put(content, digest, len(content)) for content, digest in out),
+            *(client.get(digest, len(content)) for content, digest in there),
+        )
+    assert all(remote.path(digest).read_bytes() == content for content, digest in out)
+    assert all(local.path(digest).read_bytes() == content for content, digest in there)
+    assert parts_in(local) == []
 
 
 async def test_an_upload_nobody_goes_on_with_is_dropped(
