@@ -110,19 +110,23 @@ class Link:
         *,
         routed: bool,
         endpoint: str,
-        receive_batch: int = RECEIVE_BATCH,
+        frame_bytes_max: int,
     ) -> None:
         """Use `listen` or `dial`."""
         self._socket = socket
         self._on_messages = on_messages
         self._routed = routed
-        self._receive_batch = receive_batch
+        self._frame_bytes_max = frame_bytes_max - CURVE_OVERHEAD_BYTES
+        self._receive_batch = _receive_batch(frame_bytes_max)
         self.endpoint = endpoint
         self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
         self._reader = _Reader(socket, self._receive)
 
     def send(self, frames: Sequence[bytes], route: bytes = b"") -> bool:
-        """Hand a message to the peer's queue; False when the peer is gone or its queue full."""
+        """Hand a message to the peer's queue; False when the peer is gone or its queue full, WireError when it is too large."""
+        if (largest := max(map(len, frames))) > self._frame_bytes_max:
+            # The peer would drop the whole connection, and nobody would learn why.
+            raise WireError(f"a frame of {largest} bytes is over {self._frame_bytes_max}")
         try:
             self._socket.send_multipart([route, *frames] if self._routed else frames, zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
@@ -241,9 +245,7 @@ def listen(
     bound = socket.get(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
     name = bound.rstrip(b"\0").decode()
-    return Link(
-        socket, on_messages, routed=True, endpoint=name, receive_batch=_receive_batch(frame_bytes_max)
-    )
+    return Link(socket, on_messages, routed=True, endpoint=name, frame_bytes_max=frame_bytes_max)
 
 
 def dial(
@@ -264,8 +266,7 @@ def dial(
     except zmq.ZMQError as error:
         socket.close(linger=0)
         raise WireError(f"{endpoint} is no address: {error}") from None
-    batch = _receive_batch(frame_bytes_max)
-    return Link(socket, on_messages, routed=False, endpoint=endpoint, receive_batch=batch)
+    return Link(socket, on_messages, routed=False, endpoint=endpoint, frame_bytes_max=frame_bytes_max)
 
 
 def dialled(endpoint: str, control: str) -> str:
