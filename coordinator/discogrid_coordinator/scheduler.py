@@ -203,9 +203,10 @@ class Scheduler:
         unwanted: list[Run] = []
         for run in holds:
             known = self._current(agent, run)
-            confirmed.update(dict.fromkeys(known))
             if len(known) != len(run):
-                unwanted += self._strays(agent, run, known, now)
+                known += self._take_up(agent, run, now)
+                unwanted += _gaps(run, known)
+            confirmed.update(dict.fromkeys(known))
         if len(confirmed) != len(agent.held):
             for task in [task for task in agent.held if task not in confirmed]:
                 if task.assigned_at + grace_s <= now:
@@ -213,27 +214,20 @@ class Scheduler:
         if unwanted:
             self._actions.append(Cancel(agent.name, tuple(unwanted)))
 
-    def _strays(self, agent: Agent, run: Run, known: list[Task], now: float) -> list[Run]:
-        """Take over what was lost from this very agent and still waits; return the rest, not wanted from it."""
+    def _take_up(self, agent: Agent, run: Run, now: float) -> list[Task]:
+        """Leave to the agent what was lost from it, still waits, and still runs there after all."""
         job = self._jobs.get(run.job)
-        settled = {task.index for task in known}
-        if job is not None and run.lease == self.lease:
-            inside = range(run.start, run.stop)
-            lost = (
-                [index for index in inside if index in job.known]
-                if len(run) < len(job.known)
-                else sorted(index for index in job.known if index in inside)
-            )
-            for task in [job.known[index] for index in lost]:
-                if task.lost_from == agent.name and task.number == run.number:
-                    self._adopt(agent, task, now)
-                    settled.add(task.index)
-        edges = [run.start - 1, *sorted(settled), run.stop]
-        return [
-            Run(run.job, low + 1, high, run.number, run.lease)
-            for low, high in pairwise(edges)
-            if low + 1 < high
-        ]
+        if job is None or run.lease != self.lease:
+            return []
+        span = range(run.start, run.stop)
+        if len(span) <= len(job.known):
+            tasks = [job.known[index] for index in span if index in job.known]
+        else:
+            tasks = [job.known[index] for index in sorted(job.known) if index in span]
+        lost = [task for task in tasks if task.lost_from == agent.name and task.number == run.number]
+        for task in lost:
+            self._adopt(agent, task, now)
+        return lost
 
     def _adopt(self, agent: Agent, task: Task, now: float) -> None:
         self._unqueue(task)
@@ -694,6 +688,14 @@ class Scheduler:
 
 def _attempt(task: Task, lease: int) -> Attempt:
     return Attempt(task.job.id, task.index, task.number, lease)
+
+
+def _gaps(run: Run, known: list[Task]) -> list[Run]:
+    """The parts of the run without the known tasks."""
+    edges = [run.start - 1, *sorted(task.index for task in known), run.stop]
+    return [
+        Run(run.job, low + 1, high, run.number, run.lease) for low, high in pairwise(edges) if low + 1 < high
+    ]
 
 
 def _avoiding(task: Task, agent: Agent) -> tuple[AgentId, ...]:

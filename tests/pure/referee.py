@@ -133,6 +133,9 @@ class Referee:
                 pass
 
     def _answered(self, event: Event, actions: list[Action]) -> None:
+        adopted = {(a.run.job, a.run.start) for a in actions if isinstance(a, events.Adopt)}
+        queued = {(a.attempt.job, a.attempt.index) for a in actions if isinstance(a, events.Requeue)}
+        assert not adopted & queued, "a task is taken up and lost again"
         answers = [action for action in actions if isinstance(action, events.Commit | events.Discard)]
         if isinstance(event, events.TaskSucceeded | events.TaskFailed):
             assert len(answers) == 1, "a result is answered once"
