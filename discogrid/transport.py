@@ -232,6 +232,7 @@ def listen(
     socket.curve_server = True
     socket.set(zmq.IPV6, int("[" in endpoint))
     socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # else everybody gets in when no doorkeeper answers any more
     socket.set(zmq.ROUTER_MANDATORY, 1)
     try:
         socket.bind(endpoint)

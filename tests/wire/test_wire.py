@@ -77,7 +77,7 @@ def value_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.text(max_size=40)
     if dataclasses.is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         hints = typing.get_type_hints(kind)
-        build: Callable[..., Any] = kind
+        build = typing.cast("Callable[..., Any]", kind)
         return st.builds(build, **{name: value_of(hint) for name, hint in hints.items()})
     return st.from_type(kind)
 
