@@ -58,17 +58,27 @@ def public_key(raw: bytes) -> Ed25519PublicKey:
 
 def load_or_create(path: Path) -> Identity:
     """The identity in this file, made on first use; KeyFileError when it is damaged or others may read it."""
-    while True:
+    try:
         try:
             return _load(path)
         except FileNotFoundError:
             _create(path, new_identity())  # two processes may race: the first file stays and both read it
+            return _load(path)
+    except OSError as error:
+        raise KeyFileError(
+            f"the key file {path} cannot be read or made: {error.strerror}",
+            fix="It has to be a file of its own, no link, in a folder that is yours.",
+        ) from None
 
 
 def _load(path: Path) -> Identity:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    # Nobody is to wait for what only looks like a key file, hence O_NONBLOCK.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise KeyFileError(f"the key file {path} is no file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077):
             raise KeyFileError(
                 f"the key file {path} can be read by others or is not yours",
@@ -78,16 +88,19 @@ def _load(path: Path) -> Identity:
         raw = file.read(KEY_FILE_BYTES_MAX)
     try:
         kept = json.loads(raw)
-        assert kept["schema"] == SCHEMA, f"its schema is not {SCHEMA}"
         signing = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(kept["signing"]))
         secret = kept["curve"].encode()
-        curve_public = zmq.curve_public(secret)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, zmq.ZMQError) as error:
+        identity = Identity(
+            node_id(signing.public_key().public_bytes_raw()), signing, zmq.curve_public(secret), secret
+        )
+        if kept["schema"] != SCHEMA or kept["node"] != identity.id:
+            raise ValueError("its keys are not those of the node it names")  # noqa: TRY301
+    except (ValueError, KeyError, TypeError, AttributeError, zmq.ZMQError) as error:
         raise KeyFileError(
             f"the key file {path} is damaged ({error})",
             fix="Put back a copy of it, or move it away to become a new node.",
         ) from None
-    return Identity(node_id(signing.public_key().public_bytes_raw()), signing, curve_public, secret)
+    return identity
 
 
 def _create(path: Path, identity: Identity) -> None:

@@ -61,7 +61,8 @@ def runtime_folder() -> Path:
 
 def private_folder(folder: Path) -> Path:
     """Make the folder if needed, for its owner only; KeyFileError when others may enter it."""
-    folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        missing.mkdir(mode=PRIVATE, exist_ok=True)  # parents=True would make the upper ones as umask says
     status = folder.stat()
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077):
         raise KeyFileError(

@@ -1,5 +1,6 @@
 """Who belongs to a grid: the roster, signed by the grid's owner and kept by every node."""
 
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -97,7 +98,10 @@ def open_roster(envelope: bytes, owner: bytes, now: float) -> Roster:
         raise SignatureRefused(f"the roster cannot be read: {error}") from None
     if body.grid != grid or any(node_id(member.signing) != member.id for member in body.members):
         raise SignatureRefused("the roster contradicts itself: an id does not belong to its key")
-    if now > body.expires:
+    curves = {member.curve for member in body.members}
+    if not len(body.members) == len(curves) == len({member.id for member in body.members}):
+        raise SignatureRefused("the roster contradicts itself: two members share an id or a key")
+    if not now <= body.expires:
         raise SignatureRefused("the roster has expired", fix="Ask the grid's owner to renew it.")
     return Roster(body, envelope)
 
@@ -106,15 +110,22 @@ def own_roster(folder: Path, identity: Identity) -> Roster:
     """The roster of a grid whose owner key lies in `folder`, made on first use: one member with every role."""
     owner = load_or_create(folder / "owner.json")
     kept = folder / "roster"
+    version = 0
     try:
         roster = open_roster(kept.read_bytes(), owner.public, time.time())
     except FileNotFoundError:
         pass
+    except SignatureRefused as error:
+        raise SignatureRefused(
+            f"the roster {kept} cannot be used: {error.what}",
+            fix="Put back a copy of it, or move it away to begin with a new one.",
+        ) from None
     else:
         if roster.member(identity.id) is not None:
             return roster
+        version = roster.body.version
     body = RosterBody(
-        version=1,
+        version=version + 1,
         grid=owner.id,
         issued=time.time(),
         expires=time.time() + ROSTER_S,
@@ -123,7 +134,9 @@ def own_roster(folder: Path, identity: Identity) -> Roster:
         ),
     )
     envelope = owner.seal(ROSTER_TYPE, msgspec.msgpack.encode(body))
-    draft = kept.with_name(".roster.draft")
+    draft = kept.with_name(
+        f".roster.{os.getpid()}"
+    )  # processes may race on first use; what they say is equal
     draft.write_bytes(envelope)
     draft.replace(kept)
     return open_roster(envelope, owner.public, time.time())
