@@ -34,6 +34,7 @@ class Meter:
         """`folders` are where the attempt writes to disk."""
         self._boxed = boxed
         self._folders = folders
+        self._device = os.stat(folders[0]).st_dev
         self._disk = 0
         self._walk_after = 0.0
 
@@ -41,17 +42,19 @@ class Meter:
         """Look once; called in a thread of its own."""
         processes = self._boxed.processes()
         threads, resident = _threads_and_resident(processes)
-        memory = resident + self._boxed.shared_bytes()
+        nameless = _nameless_files(processes)
+        shared = self._boxed.shared_bytes() + nameless.get(_MEMORY, 0)
+        memory = resident + shared
         if (
             memory > memory_limit
         ):  # pages that processes share are counted once only now: that is a slow question
-            memory = _proportional(processes, self._boxed.shared_bytes())
+            memory = _proportional(processes, shared)
         now = time.monotonic()
         if now >= self._walk_after:
             self._disk = disk_usage(self._folders, disk_limit)
             took = time.monotonic() - now
             self._walk_after = now + took * _WALK_SHARE
-        return Usage(memory, threads, self._disk)
+        return Usage(memory, threads, self._disk + nameless.get(self._device, 0))
 
 
 def disk_usage(folders: Iterable[Path], enough: int) -> int:
@@ -127,6 +130,34 @@ def _threads_and_resident(processes: Iterable[int]) -> tuple[int, int]:
             threads += int(fields[17])
             resident += int(fields[21]) * PAGE
     return threads, resident
+
+
+def _nameless_files(processes: Iterable[int]) -> dict[int, int]:
+    """Bytes by device of files that are open but in no folder: deleted ones, and those that are memory (memfd)."""
+    seen: set[tuple[int, int]] = set()
+    found: dict[int, int] = {}
+    for process in processes:
+        with suppress(OSError):
+            for name in os.listdir(f"/proc/{process}/fd"):
+                with suppress(OSError):
+                    status = os.stat(f"/proc/{process}/fd/{name}")
+                    file = (status.st_dev, status.st_ino)
+                    if status.st_nlink == 0 and stat.S_ISREG(status.st_mode) and file not in seen:
+                        seen.add(file)
+                        found[status.st_dev] = found.get(status.st_dev, 0) + status.st_blocks * _BLOCK
+    return found
+
+
+def _memory_device() -> int:
+    """The device that the kernel keeps memory files on."""
+    descriptor = os.memfd_create("discogrid")
+    try:
+        return os.fstat(descriptor).st_dev
+    finally:
+        os.close(descriptor)
+
+
+_MEMORY: Final = _memory_device()
 
 
 def _proportional(processes: Iterable[int], shared: int) -> int:

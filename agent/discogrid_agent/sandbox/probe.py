@@ -67,10 +67,16 @@ def _strict_box() -> StrictBox:
         )
     refusals: list[str] = []
     for bwrap in find_bubblewrap():
-        box = StrictBox(bwrap)
-        refusal = try_box(box)
-        if refusal is None:
-            return box
+        try:
+            box = StrictBox(bwrap)
+            refusal = try_box(box)
+        except SandboxError as error:
+            if error.fix:
+                raise
+            refusal = str(error)
+        else:
+            if refusal is None:
+                return box
         refusals.append(f"{bwrap}: {refusal}")
     if not refusals:
         raise SandboxError(

@@ -28,8 +28,10 @@ def read(path: str) -> bool:
 
 
 def write(path: str) -> bool:
-    with open(path, "wb") as file:
-        return bool(file.write(b"x"))
+    with open(path, "xb") as file:
+        written = file.write(b"x")
+    os.unlink(path)  # where a box is broken, nothing stays behind
+    return bool(written)
 
 
 def connect() -> bool:
@@ -81,6 +83,7 @@ def open_descriptors() -> bool:
 
 def root_is_writable() -> bool:
     os.mkdir("/discogrid-probe")
+    os.rmdir("/discogrid-probe")
     return True
 
 
