@@ -155,7 +155,7 @@ def told_error(error: Exception, arguments: Sequence[str] = ()) -> DiscogridErro
 def _usage(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
     context: click.Context | None = getattr(error, "ctx", None)
     nearest = getattr(error, "possibilities", None)
-    what = error.format_message().partition("\n")[0]
+    what = error.format_message().partition("\n")[0].partition(" Did you mean")[0]
     if isinstance(error, click.NoSuchOption):
         what = f"there is no option {error.option_name}"
         for argument in arguments:
