@@ -11,10 +11,8 @@ from typing import assert_never
 
 from discogrid import __version__
 from discogrid.blobs import BlobStore
-from discogrid.bundle import Job
 from discogrid.errors import DiscogridError
 from discogrid.grid import Grid
-from discogrid.merkle import Tree
 from discogrid.messages import (
     PROTOCOL,
     CancelTasks,
@@ -32,7 +30,7 @@ from discogrid.types import AgentId, Attempt, Counts, JobId, JobState, Outcome, 
 from discogrid.views import JobView
 from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
-from discogrid_coordinator.intake import Accepted, Intake
+from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
 from discogrid_coordinator.outbox import Kind, Line, Outbox
 from discogrid_coordinator.peers import Peers
@@ -81,6 +79,9 @@ class Engine:
         self._clock = clock
         self._wall = wall
         self._pending: dict[Attempt, Pending] = {}
+        self.news = (
+            False  # a job has ended since the last push: whoever waits for it need not wait for the next one
+        )
         self._restore()
 
     # -- what happens
@@ -93,12 +94,14 @@ class Engine:
             self._perform(action, now)
             self.books.apply(action, now)
 
-    def accept(self, job: Job, leaves: Sequence[bytes], packed: bytes, tree: Tree, *, hold: bool) -> JobId:
+    def accept(self, verified: Verified, *, hold: bool) -> JobId:
         """Take a verified job in whose blobs are all here."""
-        accepted = self.intake.accept(job, leaves, tree)
-        created = self._wall()
+        accepted = self.intake.accept(verified)
+        job, created = verified.job, self._wall()
         state = JobState.HELD if hold else JobState.QUEUED
-        self.journal.add_job(JobRecord(accepted.id, job.digest, job.envelope, packed, created, hold, state))
+        self.journal.add_job(
+            JobRecord(accepted.id, job.digest, job.envelope, verified.packed, created, hold, state)
+        )
         self._enter(accepted, state, created)
         self.tell(_submitted(accepted, held=hold))
         return accepted.id
@@ -120,6 +123,7 @@ class Engine:
 
     def push(self) -> bool:
         """Tell the watchers what has changed since the last push; True when there is more to tell."""
+        self.news = False
         changes = self.books.drain()
         self.watches.changed(changes.jobs, changes.tasks, changes.agents)
         return len(changes.tasks) >= CHANGED_TASKS_MAX
@@ -226,7 +230,7 @@ class Engine:
             priority=manifest.priority,
             **more,  # type: ignore[arg-type]  # started, ended and reason, as the journal has them
         )
-        names = [file.name if file else None for file in accepted.inputs]
+        names = [file.name if file else None for file in accepted.verified.inputs]
         self.books.note_job(view, names, manifest.requirements.cpus)
 
     def _restore(self) -> None:
@@ -268,6 +272,7 @@ class Engine:
             self.watches.ended(job, index, state)
 
     def _end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
+        self.news = True
         self.journal.end_job(job, state, reason, now)
         for peer in self.peers.told(job):
             self._lines(peer.name, JobEnded, [job])

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from discogrid.transfer import BlobServer
-
 from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
 from discogrid.discovery import announced
 from discogrid.grid import Grid
 from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, Hello, Message, Refused, Resync
+from discogrid.transfer import BlobServer
 from discogrid.trust import Roster
 from discogrid.types import AgentId, Digest, NodeId, Role
 from discogrid_coordinator import events
@@ -167,8 +166,12 @@ class Server:
             self._timer = None
         if (deadline := self._engine.scheduler.deadline()) is not None:
             self._timer = loop.call_at(deadline, self._time_passed)
+        if self._engine.news and self._push_due is not None:
+            self._push_due.cancel()
+            self._push_due = None
         if self._push_due is None and len(self._engine.watches):
-            self._push_due = loop.call_at(max(loop.time(), self._pushed + PUSH_S), self._push)
+            due = loop.time() if self._engine.news else max(loop.time(), self._pushed + PUSH_S)
+            self._push_due = loop.call_at(due, self._push)
 
     def _send(self, route: bytes, message: Message, payload: Sequence[bytes]) -> None:
         self._channel.send(message, *payload, route=route)
