@@ -271,3 +271,4 @@ class BlobClient:
             if isinstance(error, (OSError, IntegrityError)):
                 error = BlobError(str(error))
             move.done.set_exception(error)
+            move.done.exception()  # seen: a client that is closed at the very end has nobody left to wait for it
