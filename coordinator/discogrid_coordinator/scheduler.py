@@ -502,7 +502,11 @@ class Scheduler:
         while self._backoff and self._backoff[0][0] <= now:
             due, _, task = heapq.heappop(self._backoff)
             # The task may have ended meanwhile, by a late result or with its job.
-            if task.due == due and task.job.known.get(task.index) is task and task.job.id in self._jobs:
+            if (
+                task.due == due
+                and task.job.known.get(task.index) is task
+                and self._jobs.get(task.job.id) is task.job
+            ):
                 task.due = None
                 self._queue(task)
 
@@ -522,12 +526,16 @@ class Scheduler:
     def _spread(self, job: Job, now: float) -> None:
         """Give the job's ready tasks to spare agents, in equal shares. O(agents that get one)."""
         pool = job.pool
+        turns = share = 0
         while job.ready:
             # Each agent passed over is avoided by every lane, so there are at most AVOIDED_MAX of them.
             agent = next((agent for agent in pool.spare if job.suits(agent)), None)
             if agent is None:
                 return
-            share = -(-pool.ready // len(pool.spare))
+            if not turns:
+                turns = len(pool.spare)
+                share = -(-pool.ready // turns)
+            turns -= 1
             self._fill(agent, now, share)
             if agent in pool.spare:
                 pool.spare.move_to_end(agent)
@@ -539,10 +547,15 @@ class Scheduler:
             job = self._next_for(agent)
             if job is None:
                 return
-            room = min(count, agent.room(job.requirements))
-            # The foremost task may need more than is free now: it goes ahead, and what is free waits for it.
-            # Otherwise smaller tasks behind it would keep the agent too full for ever.
-            count -= self._assign(agent, job, max(1, room), now)
+            room = agent.room(job.requirements)
+            if not room:
+                rival = self._next_for(agent, at_once=True)
+                if rival is None:
+                    return
+                # The foremost task needs more than is free now. Unless another agent can start it, it goes ahead
+                # and what is free waits for it: else smaller tasks behind it would keep the agent full for ever.
+                job, room = (rival, agent.room(rival.requirements)) if job.pool.spare else (job, 1)
+            count -= self._assign(agent, job, min(count, room), now)
 
     def _send_ahead(self, agent: Agent, now: float) -> None:
         """Give the agent a reserve, so that the next input is there when a task ends."""
@@ -555,10 +568,15 @@ class Scheduler:
         if count > 0:
             self._assign(agent, job, count, now)
 
-    def _next_for(self, agent: Agent) -> Job | None:
-        """The foremost job with a ready task for the agent. O(pools it fits), and jobs whose tasks avoid it."""
+    def _next_for(self, agent: Agent, *, at_once: bool = False) -> Job | None:
+        """The foremost job with a ready task for the agent (`at_once`: one for which it has room).
+
+        O(pools it fits), and jobs whose tasks avoid it.
+        """
         best: Job | None = None
         for pool in agent.pools:
+            if at_once and agent not in pool.spare:
+                continue
             for rank, job in pool.waiting:
                 if best is not None and best.rank < rank:
                     break

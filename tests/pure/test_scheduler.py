@@ -1,0 +1,301 @@
+"""Situations of the scheduler that a scenario file would tell too wordily."""
+
+import sys
+from collections import Counter
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from discogrid.types import GIB, AgentId, JobId, JobState, Outcome, Requirements, TaskState
+from discogrid_coordinator import events, policies
+from discogrid_coordinator.events import Action
+from discogrid_coordinator.queues import Agent
+from discogrid_coordinator.scheduler import IDLE_POOLS_MAX
+from tests.pure.referee import LEASE, Referee, attempt, offer, run
+
+ATTIC = AgentId("attic")
+BARN = AgentId("barn")
+JOB = JobId("k3f9")
+
+
+def assigned(actions: list[Action]) -> dict[AgentId, int]:
+    found: Counter[AgentId] = Counter()
+    for action in actions:
+        if isinstance(action, events.Assign):
+            found[action.agent] += len(action.run)
+    return dict(found)
+
+
+def test_a_job_without_tasks_ends_at_once() -> None:
+    assert Referee().submit("k3f9", 0) == [events.EndJob(JOB, JobState.SUCCEEDED)]
+
+
+def test_a_job_that_had_ended_before_a_restart_ends_with_what_it_had() -> None:
+    grid = Referee()
+    actions = grid.submit("k3f9", 3, done=((0, 2),), failed=((2, 3),))
+    assert actions == [events.EndJob(JOB, JobState.FAILED, "1 of 3 tasks failed")]
+
+
+def test_a_job_submitted_twice_runs_once() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    assert grid.submit("k3f9", 1) == []
+
+
+def test_whether_any_agent_could_ever_run_a_job() -> None:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.submit("k3f9", 1, Requirements(cpus=4))
+    assert not grid.scheduler.can_place(JOB)
+    grid.join("barn", 4)
+    assert grid.scheduler.can_place(JOB)
+    with pytest.raises(KeyError):
+        grid.scheduler.can_place(JobId("none"))
+
+
+def test_memory_is_shared_out_like_slots() -> None:
+    grid = Referee()
+    grid.join("attic", 8)  # lends 8 GiB
+    grid.join("barn", 8)
+    actions = grid.submit("k3f9", 6, Requirements(memory_bytes=3 * GIB))
+    assert assigned(actions) == {"attic": 2, "barn": 2}
+
+
+def test_gpus_are_shared_out_like_slots() -> None:
+    grid = Referee()
+    grid.join("attic", 8, gpus=1)
+    grid.join("barn", 8, gpus=2)
+    actions = grid.submit("k3f9", 4, Requirements(gpus=1))
+    assert assigned(actions) == {"attic": 1, "barn": 2}
+
+
+def test_an_agent_that_offers_less_on_its_return_gets_less() -> None:
+    grid = Referee()
+    grid.join("attic", 4)
+    grid.submit("k3f9", 20)
+    held = tuple(run("k3f9", index, index + 1) for index in range(5))
+    grid.join("attic", 1, held)
+    for index in range(4):
+        assert assigned(grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", index), 60.0))) == (
+            {} if index < 3 else {"attic": 1}
+        )
+
+
+def test_a_result_from_before_a_restart_is_taken_even_while_the_job_is_held() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2, held=True)
+    old = attempt("k3f9", 1, 3, LEASE - 1)
+    actions = grid.tell(events.TaskSucceeded(ATTIC, old, 1.0))
+    assert actions[0] == events.Commit(ATTIC, old)
+    assert events.EndTasks(JOB, 1, 2, TaskState.DONE) in actions
+
+
+def test_a_result_from_before_a_restart_takes_a_waiting_task_out_of_the_queue() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2)
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0, 1, LEASE - 1), 1.0))
+    assert assigned(grid.join("barn", 4)) == {"barn": 1}
+
+
+@pytest.mark.parametrize("number", [0, 2, 9])
+def test_a_result_of_an_attempt_that_was_never_granted_is_discarded(number: int) -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 3)
+    bogus = attempt("k3f9", 0, number)
+    assert grid.tell(events.TaskSucceeded(BARN, bogus, 1.0)) == [events.Discard(BARN, bogus)]
+
+
+def test_a_late_result_ends_a_task_that_waits_for_its_back_off() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.tell(events.AgentLeft(ATTIC, "gone"))
+    grid.join("barn", 1)
+    grid.tell(events.TaskFailed(BARN, attempt("k3f9", 0, 2), Outcome.TRANSFER_FAILED, "no source"))
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0, 1), 1.0))
+    assert grid.ended_jobs == {JOB: JobState.SUCCEEDED}
+    assert grid.tell(events.TimePassed(), 5.0) == []
+
+
+def test_transfers_that_never_work_fail_the_task() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    for number in range(1, policies.TRANSFERS_MAX + 2):
+        assert JOB not in grid.ended_jobs
+        grid.tell(events.AgentBeat(ATTIC, (run("k3f9", 0, 1, number),)))
+        grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 0, number), Outcome.TRANSFER_FAILED, "no source"))
+        while JOB not in grid.ended_jobs and not grid.live.get(ATTIC):
+            due = grid.scheduler.deadline()
+            assert due is not None
+            grid.tell(events.AgentBeat(ATTIC), due)
+            grid.tell(events.TimePassed())
+    assert grid.ended_jobs == {JOB: JobState.FAILED}
+
+
+def test_the_same_agent_dying_again_and_again_quarantines_the_task() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    for number in range(1, policies.LOSSES_MAX + 2):
+        assert JOB not in grid.ended_jobs
+        grid.join("attic", 1)
+        grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1, number),)))
+        grid.tell(events.AgentLeft(ATTIC, "power cut"))
+    assert grid.ended_jobs == {JOB: JobState.FAILED}
+    assert grid.books.tasks(JOB)[0].state is TaskState.QUARANTINED
+
+
+def test_an_unstarted_task_is_lost_as_often_as_it_likes() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    for _ in range(policies.LOSSES_MAX * 3):
+        grid.join("attic", 1)
+        grid.tell(events.AgentLeft(ATTIC, "power cut"))
+    assert JOB not in grid.ended_jobs
+
+
+def test_a_task_avoids_no_more_agents_than_the_limit() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1, retries=50)
+    names = [f"a{number}" for number in range(policies.AVOIDED_MAX + 3)]
+    for name in names:
+        grid.join(name, 1)
+    failed: list[AgentId] = []
+    for number in range(1, len(names) + 2):
+        (holder,) = (agent for agent, held in grid.live.items() if held)
+        assert holder not in failed[-policies.AVOIDED_MAX :]
+        failed.append(holder)
+        grid.tell(events.TaskFailed(holder, attempt("k3f9", 0, number), Outcome.SCRIPT_FAILED, "exit 1"))
+
+
+def test_a_refusal_moves_only_the_refused_job() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.submit("m2x4", 1)
+    refused = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.REFUSED, "no")
+    assert events.Assign(ATTIC, run("m2x4", 0, 1)) in grid.tell(refused)
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("m2x4", 0), 1.0))
+    assert not grid.scheduler.can_place(JOB)
+    assert "refused" in grid.scheduler.explain(JOB)[ATTIC]
+    grid.join("attic", 1)  # again, and still refused
+    assert not grid.live[ATTIC]
+    grid.tell(events.JobCancelled(JOB))
+
+
+def test_a_refusal_while_other_tasks_of_the_job_wait() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 9)
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.REFUSED, "no"))
+    assert assigned(grid.join("barn", 2)) == {"barn": 3}
+
+
+def test_idle_pools_are_kept_for_the_next_job_but_not_for_ever() -> None:
+    grid = Referee()
+    grid.join("attic", 64)
+    for cpus in range(1, IDLE_POOLS_MAX + 4):
+        grid.submit(f"j{cpus}", 1, Requirements(cpus=cpus))
+        grid.tell(events.JobCancelled(JobId(f"j{cpus}")))
+    assert len(grid.scheduler._pools) == IDLE_POOLS_MAX
+    grid.submit("again", 1, Requirements(cpus=IDLE_POOLS_MAX + 3))
+    assert len(grid.scheduler._pools) == IDLE_POOLS_MAX
+
+
+def test_equal_shares_for_idle_agents() -> None:
+    grid = Referee()
+    for number in range(5):
+        grid.join(f"a{number}", 8)
+    assert set(assigned(grid.submit("k3f9", 10)).values()) == {2}
+
+
+def test_no_reserve_while_another_agent_could_starve() -> None:
+    grid = Referee()
+    for name in ("attic", "barn"):
+        grid.join(name, 1)
+    grid.submit("k3f9", 4)
+    actions = grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0), 0.01))
+    assert assigned(actions) == {"attic": 1}
+
+
+def test_an_unknown_agent_is_asked_to_say_hello_and_changes_nothing() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    assert grid.tell(events.AgentBeat(ATTIC)) == [events.Resync(ATTIC)]
+    assert grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),))) == []
+    assert grid.tell(events.TasksReturned(ATTIC, (run("k3f9", 0, 1),))) == []
+    assert grid.tell(events.AgentLeft(ATTIC, "gone")) == []
+    assert grid.tell(events.JobReleased(JobId("none"))) == []
+    failed = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.SCRIPT_FAILED, "exit 1")
+    assert grid.tell(failed) == [events.Discard(ATTIC, attempt("k3f9", 0))]
+
+
+def test_a_deadline_only_when_something_can_come_due() -> None:
+    grid = Referee()
+    assert grid.scheduler.deadline() is None
+    grid.join("attic")
+    assert grid.scheduler.deadline() == policies.LEASE_S
+
+
+def lines_of(grid: Referee, event: events.Event) -> int:
+    """How many lines of Python the scheduler goes through for one event: its cost without a clock."""
+    count = 0
+
+    def trace(frame: FrameType, what: str, _: Any) -> Any:
+        nonlocal count
+        count += what == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        grid.scheduler.handle(event, grid.now)
+        grid.scheduler.deadline()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_the_cost_of_an_event_does_not_grow_with_the_grid() -> None:
+    costs: list[list[int]] = []
+    for agents in (100, 10_000):
+        grid = Referee()
+        for number in range(agents):
+            grid.scheduler.handle(events.AgentJoined(AgentId(f"a{number}"), offer(2)), 0.0)
+        grid.scheduler.handle(events.JobSubmitted(JOB, 20 * agents, Requirements()), 0.0)
+        middle = AgentId(f"a{agents // 2}")
+        first = next(iter(grid.scheduler._agents[middle].held)).index
+        grid.scheduler.handle(events.JobSubmitted(JobId("later"), 5, Requirements()), 0.0)
+        costs.append(
+            [
+                lines_of(grid, event)
+                for event in (
+                    events.AgentBeat(middle, (run("k3f9", first, first + 2),)),
+                    events.TasksStarted(middle, (run("k3f9", first, first + 2),)),
+                    events.TaskSucceeded(middle, attempt("k3f9", first), 1.0),
+                    events.TaskFailed(middle, attempt("k3f9", first + 1), Outcome.SCRIPT_FAILED, "exit 1"),
+                    events.TimePassed(),
+                    events.JobSubmitted(JobId("one-more"), 1_000_000, Requirements()),
+                    events.AgentLeft(AgentId("a7"), "gone"),
+                    events.AgentJoined(AgentId("new"), offer(2)),
+                    events.JobCancelled(JobId("one-more")),
+                )
+            ]
+        )
+    assert all(costs[0])
+    assert costs[0] == costs[1]
+
+
+def test_an_agent_with_a_huge_claim_costs_no_more_than_what_is_known() -> None:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.submit("k3f9", 4)
+    small = lines_of(grid, events.AgentBeat(ATTIC, (run("k3f9", 0, 4),)))
+    assert lines_of(grid, events.AgentBeat(ATTIC, (run("k3f9", 0, 1 << 40),))) <= small + 5
+
+
+def test_agents_are_compared_by_identity() -> None:
+    assert Agent(ATTIC, offer(), 0.0) != Agent(ATTIC, offer(), 0.0)
