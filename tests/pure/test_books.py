@@ -1,0 +1,201 @@
+"""What readers are shown."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from discogrid.types import (
+    AgentId,
+    Attempt,
+    Counts,
+    Digest,
+    JobId,
+    JobState,
+    Outcome,
+    Requirements,
+    TaskState,
+)
+from discogrid_coordinator import books, events
+from tests.pure.referee import Referee, attempt, run
+
+ATTIC = AgentId("attic")
+BARN = AgentId("barn")
+JOB = JobId("k3f9")
+ZIP = Digest("zip")
+
+
+@dataclass(frozen=True)
+class Result:
+    """As the journal keeps it."""
+
+    attempt: Attempt
+    agent: AgentId = ATTIC
+    outcome: Outcome = Outcome.SUCCEEDED
+    exit: int | None = 0
+    started: float | None = 100.0
+    ended: float | None = 104.5
+    seconds: float = 4.0
+    reason: str = ""
+    archive: Digest | None = ZIP
+    archive_bytes: int = 9
+
+
+def at_work() -> Referee:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.submit("k3f9", 5, Requirements(cpus=2))
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)), 3.0)
+    return grid
+
+
+def test_a_job_is_counted_through_its_life() -> None:
+    grid = at_work()
+    view = grid.books.job(JOB)
+    assert view is not None
+    assert (view.state, view.started) == (JobState.RUNNING, 3.0)
+    assert view.counts == Counts(queued=3, assigned=1, running=1)
+    (agent,) = grid.books.agents()
+    assert (agent.state, agent.busy, agent.queued, agent.seen, agent.slots) == ("live", 2, 1, 3.0, 2)
+    grid.tell(events.JobCancelled(JOB, "not needed"), 5.0)
+    view = grid.books.job(JOB)
+    assert view is not None
+    assert (view.state, view.ended, view.reason) == (JobState.CANCELLED, 5.0, "not needed")
+    assert view.counts == Counts(cancelled=5)
+    assert {task.state for task in grid.books.tasks(JOB)} == {TaskState.CANCELLED}
+    assert {task.ended for task in grid.books.tasks(JOB)} == {5.0}
+
+
+def test_a_job_nobody_knows() -> None:
+    assert books.Books().job(JOB) is None
+    with pytest.raises(KeyError):
+        books.Books().tasks(JOB)
+
+
+def test_a_fresh_task_is_shown_without_a_row() -> None:
+    grid = at_work()
+    task = grid.books.tasks(JOB, 4, 99)[0]
+    assert (task.label, task.state, task.input, task.attempt) == ("k3f9-004", TaskState.QUEUED, "4.mp4", 0)
+    assert [task.index for task in grid.books.tasks(JOB, -3, 2)] == [0, 1]
+
+
+def test_the_facts_of_a_result_are_shown() -> None:
+    grid = at_work()
+    grid.books.note_result(Result(attempt("k3f9", 0)))
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0), 4.0), 200.0)
+    task = grid.books.tasks(JOB)[0]
+    assert (task.state, task.exit, task.seconds, task.archive, task.archive_bytes) == (
+        TaskState.DONE,
+        0,
+        4.0,
+        "zip",
+        9,
+    )
+    assert (task.started, task.ended, task.agent) == (100.0, 104.5, ATTIC)
+    assert grid.books.agents()[0].done == 1
+
+
+def test_a_failed_attempt_leaves_its_facts_until_the_next_one_begins() -> None:
+    grid = at_work()
+    facts = Result(attempt("k3f9", 0), outcome=Outcome.SCRIPT_FAILED, exit=3, reason="exit 3")
+    grid.books.note_result(facts)
+    failed = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.SCRIPT_FAILED, "exit 3")
+    grid.books.apply(events.Requeue(attempt("k3f9", 0), "exit 3"), 9.0)
+    task = grid.books.tasks(JOB)[0]
+    assert (task.failures, task.exit, task.reason, task.state) == (1, 3, "exit 3", TaskState.QUEUED)
+    grid.books.apply(failed, 9.0)
+    grid.books.apply(events.Assign(ATTIC, run("k3f9", 0, 1, 2)), 9.0)
+    task = grid.books.tasks(JOB)[0]
+    assert (task.failures, task.exit, task.reason, task.attempt) == (1, None, "", 2)
+    assert task.archive == "zip"
+
+
+def test_the_finisher_is_shown_and_credited_not_the_last_holder() -> None:
+    grid = at_work()
+    grid.tell(events.AgentLeft(ATTIC, "cut off"))
+    grid.join("barn", 2)
+    grid.books.note_result(Result(attempt("k3f9", 0)))
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0), 4.0))
+    task = grid.books.tasks(JOB)[0]
+    assert (task.agent, task.attempt) == (ATTIC, 1)
+    assert [(view.id, view.done, view.busy, view.state) for view in grid.books.agents()] == [
+        (ATTIC, 1, 0, "lost"),
+        (BARN, 0, 0, "live"),
+    ]
+
+
+def test_facts_that_come_after_a_crowd_has_ended_give_the_task_its_row() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 4, done=((0, 2),), failed=((2, 3),))
+    grid.books.note_result(Result(attempt("k3f9", 1), agent=BARN))
+    tasks = grid.books.tasks(JOB)
+    assert [task.state for task in tasks] == [
+        TaskState.DONE,
+        TaskState.DONE,
+        TaskState.FAILED,
+        TaskState.QUEUED,
+    ]
+    assert [task.agent for task in tasks] == [None, BARN, None, None]
+    view = grid.books.job(JOB)
+    assert view is not None
+    assert view.counts == Counts(done=2, failed=1, queued=1)
+    grid.check()
+
+
+def test_a_result_without_a_row_is_credited_to_nobody() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2)
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0, lease=1), 1.0))
+    assert grid.books.tasks(JOB)[0].state is TaskState.DONE
+    assert grid.books.agents() == []
+
+
+def test_results_of_a_forgotten_job_are_passed_over() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    grid.books.forget(JOB)
+    grid.books.note_result(Result(attempt("k3f9", 0)))
+    assert grid.books.jobs() == []
+    assert grid.drain() == books.Changes((), (), ())
+
+
+def test_changes_are_told_once_and_merged() -> None:
+    grid = at_work()
+    changes = grid.drain()
+    assert [view.id for view in changes.jobs] == [JOB]
+    assert [task.index for task in changes.tasks] == [0, 1, 2, 3, 4]
+    assert [view.id for view in changes.agents] == [ATTIC]
+    assert grid.drain() == books.Changes((), (), ())
+    grid.tell(events.AgentBeat(ATTIC, (run("k3f9", 0, 2),)), 4.0)
+    changes = grid.drain()
+    assert (changes.jobs, changes.tasks) == ((), ())
+    assert [view.seen for view in changes.agents] == [4.0]
+
+
+def test_a_crowd_of_changes_is_told_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "CHANGED_TASKS_MAX", 2)
+    grid = Referee()
+    grid.submit("k3f9", 3)
+    grid.submit("m2x4", 1)
+    portions = [[task.label for task in grid.drain().tasks] for _ in range(3)]
+    assert portions == [["k3f9-000", "k3f9-001"], ["k3f9-002", "m2x4-000"], []]
+
+
+def test_a_reason_to_wait_is_shown_until_the_job_runs() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    grid.drain()
+    grid.books.note_reason(JOB, "no agent fits")
+    assert [view.reason for view in grid.drain().jobs] == ["no agent fits"]
+    grid.books.note_reason(JOB, "no agent fits")
+    assert grid.drain().jobs == ()
+    grid.join("attic", 1)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
+    assert [view.reason for view in grid.drain().jobs] == [""]
+
+
+def test_a_held_job_is_shown_as_held_until_its_release() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1, held=True)
+    assert [view.state for view in grid.books.jobs()] == [JobState.HELD]
+    grid.tell(events.JobReleased(JOB))
+    assert [view.state for view in grid.books.jobs()] == [JobState.QUEUED]
