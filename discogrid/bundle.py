@@ -7,8 +7,9 @@ input. Coordinator and agents both call `open_job` and `check_tasks`, each with 
 import base64
 import ntpath
 import posixpath
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import msgspec
 from blake3 import blake3
@@ -39,9 +40,15 @@ RESULT_BYTES_MAX = 1 << 20
 LEAF_BYTES_MAX = 1024
 TASKS_MAX = 100_000  # of one job
 NAME_BYTES_MAX = 255
+NUMBER_MAX = 1 << 53  # bytes, files, processes: what every language and kernel on the way can hold
+CPUS_MAX = 4096  # of one task, and gpus
+RETRIES_MAX = 1000
+PRIORITY_MAX = 1 << 31
 VALID_S_MAX = 7 * 86400.0  # a job's signature is good for at most this long
 CLOCK_SKEW_S_MAX = 300.0
 JOB_ID_CHARACTERS = 4  # at least
+
+_DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,8 +160,10 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | 
         _check_times(manifest, now)
     if not 1 <= manifest.tasks <= TASKS_MAX:
         raise SignatureRefused(f"a job has 1 to {TASKS_MAX} tasks, not {manifest.tasks}")
-    for file in (manifest.script, *manifest.constants):
+    for file in (manifest.script, *manifest.constants, *(mount.tree for mount in manifest.mounts)):
         _check_file(file)
+    _check_texts(manifest)
+    _check_numbers(manifest)
     return Job(manifest, digest_of_payload(opened.payload), envelope)
 
 
@@ -235,5 +244,34 @@ def _check_times(manifest: Manifest, now: float) -> None:
 def _check_file(file: FileRef) -> None:
     if (reason := check_base_name(file.name)) is not None:
         raise SignatureRefused(f"the file name {file.name!r} cannot be used: {reason}")
-    if file.size < 0 or not file.digest.startswith("blake3:"):
-        raise SignatureRefused(f"the file {file.name!r} has no digest that this software knows")
+    if not 0 <= file.size <= NUMBER_MAX or _DIGEST.fullmatch(file.digest) is None:
+        raise SignatureRefused(f"the file {file.name!r} has no digest or size that this software knows")
+
+
+def _check_texts(manifest: Manifest) -> None:
+    if not 0 < len(manifest.name.encode()) <= NAME_BYTES_MAX:
+        raise SignatureRefused(f"the job's name is empty or longer than {NAME_BYTES_MAX} bytes")
+    if any(
+        "\0" in text for text in (*manifest.arguments, *manifest.environment, *manifest.environment.values())
+    ):
+        raise SignatureRefused(
+            "an argument or variable of the job holds a NUL, which no program can be given"
+        )
+
+
+def _check_numbers(manifest: Manifest) -> None:
+    """A limit that is not a number would be under no owner's limit, a negative need would make room out of nothing."""
+    needs = manifest.requirements
+    limits = [
+        getattr(manifest.limits, field.name) for field in fields(manifest.limits) if field.name != "seconds"
+    ]
+    sound = (
+        manifest.limits.seconds > 0
+        and all(0 <= number <= NUMBER_MAX for number in (*limits, needs.memory_bytes))
+        and 1 <= needs.cpus <= CPUS_MAX
+        and 0 <= needs.gpus <= CPUS_MAX
+        and 0 <= manifest.retries <= RETRIES_MAX
+        and abs(manifest.priority) <= PRIORITY_MAX
+    )
+    if not sound:
+        raise SignatureRefused("a limit, need, retry count or priority of the job is out of all bounds")

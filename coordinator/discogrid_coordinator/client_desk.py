@@ -95,18 +95,17 @@ class ClientDesk:
         if len(payload) != 2:
             self._refuse(peer, request, "usage", "a job comes with its envelope and its tasks")
             return
-        envelope, packed = payload
         try:
-            job, leaves, tree = engine.intake.verify(envelope, packed, peer.node, time.time())
+            verified = engine.intake.verify(payload[0], payload[1], peer.node, time.time())
         except DiscogridError as error:
             self._refuse(peer, request, "signature", error.what, error.why, error.fix)
             return
-        if (known := engine.intake.known(job.digest)) is not None:
+        if (known := engine.intake.known(verified.job.digest)) is not None:
             engine.outbox.put(peer.route, JobAccepted(request=request, job=known))
-        elif missing := engine.intake.missing(job, leaves):
+        elif missing := engine.intake.missing(verified):
             engine.outbox.put(peer.route, BlobsMissing(request=request, digests=tuple(missing)))
         else:
-            id_ = engine.accept(job, leaves, packed, tree, hold=message.hold)
+            id_ = engine.accept(verified, hold=message.hold)
             engine.outbox.put(peer.route, JobAccepted(request=request, job=id_))
 
     def _act(self, peer: Peer, message: Act) -> None:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from discogrid.blobs import BlobStore
+from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import (
     LEAF_BYTES_MAX,
     TASKS_MAX,
@@ -21,37 +20,47 @@ from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts, unpack_parts
 
 BLOBS_MISSING_MAX = 512  # named in one answer
+RECENT_MAX = 4  # verified jobs that wait for their blobs and need not be checked from the start again
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A job of this coordinator with everything that its tasks travel with."""
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A signed job with exactly the tasks that were signed. `leaves` and `inputs` are in order of index."""
 
-    id: JobId
     job: Job
+    packed: bytes  # the leaves as they came
     leaves: Sequence[bytes]
+    inputs: Sequence[FileRef | None]
     tree: Tree
 
-    @cached_property
-    def inputs(self) -> list[FileRef | None]:
-        """Each task's input."""
-        return [decode_leaf(leaf).input for leaf in self.leaves]
-
-    def input_name(self, index: int) -> str | None:
-        """The base name of one task's input."""
-        file = self.inputs[index]
-        return file.name if file else None
-
     def blobs(self) -> Iterator[FileRef]:
-        """Everything that has to be there before a task can run."""
+        """Everything that has to be there before all of its tasks can run."""
         yield from self.job.blobs()
         for file in self.inputs:
             if file is not None:
                 yield file
 
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job of this coordinator with everything that its tasks travel with."""
+
+    id: JobId
+    verified: Verified
+
+    @property
+    def job(self) -> Job:
+        """What was signed."""
+        return self.verified.job
+
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """Its tasks, in order of index."""
+        return self.verified.leaves
+
     def parcel(self, start: int, stop: int) -> tuple[list[bytes], bytes]:
         """The leaves of these tasks and, packed, the proof that the submitter signed them."""
-        return list(self.leaves[start:stop]), pack_parts(self.tree.prove(start, stop))
+        return list(self.leaves[start:stop]), pack_parts(self.verified.tree.prove(start, stop))
 
 
 class Intake:
@@ -64,6 +73,7 @@ class Intake:
         self._store = store
         self._jobs: dict[JobId, Accepted] = {}
         self._ids: dict[Digest, JobId] = {}
+        self._recent: dict[tuple[Digest, Digest], Verified] = {}
 
     def get(self, job: JobId) -> Accepted | None:
         """The accepted job of this id."""
@@ -73,43 +83,39 @@ class Intake:
         """The id of a job that was accepted before."""
         return self._ids.get(digest)
 
-    def verify(
-        self, envelope: bytes, leaves: bytes, sender: NodeId, now: float
-    ) -> tuple[Job, list[bytes], Tree]:
+    def verify(self, envelope: bytes, packed: bytes, sender: NodeId, now: float) -> Verified:
         """What a submitter signed and sent itself; SignatureRefused otherwise. `now` in seconds since 1970."""
         job = open_job(envelope, self._roster, audience=self._coordinator, now=now)
         if job.manifest.submitter != sender:
             raise SignatureRefused("the job was signed by another member than the one who sends it")
-        parts = unpack_parts(leaves, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
-        return job, parts, check_leaves(job, parts)
+        # A job comes again after each round of uploads; 100,000 tasks take more than a second to check.
+        key = (job.digest, digest_of(packed))
+        verified = self._recent.pop(key, None) or _verified(job, packed)
+        self._recent[key] = verified
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+        return verified
 
-    def missing(self, job: Job, leaves: Sequence[bytes]) -> list[Digest]:
+    def missing(self, verified: Verified) -> list[Digest]:
         """Blobs that are not here yet, at most BLOBS_MISSING_MAX of them."""
         absent: dict[Digest, None] = {}
-        files = [*job.blobs(), *(leaf.input for leaf in map(decode_leaf, leaves) if leaf.input is not None)]
-        for file in files:
+        for file in verified.blobs():
             if file.digest not in absent and not self._store.has(file.digest):
                 absent[file.digest] = None
                 if len(absent) == BLOBS_MISSING_MAX:
                     break
         return list(absent)
 
-    def accept(self, job: Job, leaves: Sequence[bytes], tree: Tree) -> Accepted:
+    def accept(self, verified: Verified) -> Accepted:
         """Give the job its id and keep its blobs from being dropped."""
-        free = next(name for name in job_id_candidates(job.digest) if name not in self._jobs)
-        return self._keep(Accepted(free, job, leaves, tree))
+        free = next(name for name in job_id_candidates(verified.job.digest) if name not in self._jobs)
+        self._recent = {key: other for key, other in self._recent.items() if other is not verified}
+        return self._keep(Accepted(free, verified))
 
     def restore(self, id_: JobId, envelope: bytes, leaves: bytes) -> Accepted:
         """Take up a job that this coordinator had accepted before it was restarted."""
         job = open_job(envelope, self._roster, audience=self._coordinator, now=None)
-        parts = unpack_parts(leaves, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
-        return self._keep(Accepted(id_, job, parts, check_leaves(job, parts)))
-
-    def forget(self, job: JobId) -> None:
-        """The job was removed."""
-        if accepted := self._jobs.pop(job, None):
-            self._ids.pop(accepted.job.digest, None)
-            self._store.unpin(job)
+        return self._keep(Accepted(id_, _verified(job, leaves)))
 
     def release_inputs(self, job: JobId) -> None:
         """Nothing of the job will run any more: its inputs may make room for others."""
@@ -118,6 +124,15 @@ class Intake:
     def _keep(self, accepted: Accepted) -> Accepted:
         self._jobs[accepted.id] = accepted
         self._ids[accepted.job.digest] = accepted.id
-        for file in accepted.blobs():
+        for file in accepted.verified.blobs():
             self._store.pin(file.digest, accepted.id)
         return accepted
+
+
+def _verified(job: Job, packed: bytes) -> Verified:
+    leaves = unpack_parts(packed, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
+    tree = check_leaves(job, leaves)
+    tasks = [decode_leaf(leaf) for leaf in leaves]
+    if [task.index for task in tasks] != list(range(len(tasks))):
+        raise SignatureRefused("the job's tasks are not in order")
+    return Verified(job, packed, leaves, [task.input for task in tasks], tree)
