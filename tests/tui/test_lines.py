@@ -62,6 +62,8 @@ def test_all_tasks_of_the_grid_in_a_line() -> None:
 def test_while_the_grid_is_gone_the_line_says_what_to_do() -> None:
     model = busy()
     model.disconnected(NOW, "the coordinator is gone", "Start it with `discogrid up`.")
+    assert text(lines.tasks_line(model, NOW, 80)).endswith("  It starts with the next `discogrid submit`.")
+    model.own = False
     assert text(lines.tasks_line(model, NOW, 80)) == " the coordinator is gone  Start it with `discogrid up`."
 
 

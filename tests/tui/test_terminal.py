@@ -87,6 +87,10 @@ def test_a_dashboard_in_a_real_terminal_is_seen_steered_and_left() -> None:
         screen.until("300 of 300 tasks")
         screen.press("G")
         screen.until("big1-299")
+        screen.press("/split29\r")  # in one piece, as a slow line delivers them
+        screen.until("10 of 300 tasks")
+        screen.press("\x1b")
+        screen.until("300 of 300 tasks")
         screen.press("?")
         screen.until("esc closes")
         screen.press("?")

@@ -66,7 +66,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "back",
-        ("escape", "backspace"),
+        ("escape",),
         "esc",
         "Back",
         "Clear the filter, then go back to the jobs",

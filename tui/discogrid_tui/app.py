@@ -17,6 +17,9 @@ from discogrid_tui.model import Model, Tab
 from discogrid_tui.screens.main import Main
 from discogrid_tui.screens.sheet import Sheet
 
+WHILE_TYPING = frozenset({"back", "quit", "palette"})
+"""Actions whose keys no text is edited with."""
+
 
 class Dashboard(App[None]):
     """Jobs, tasks and agents of one grid, live. Every action is a row of `actions.ACTIONS` and a method here."""
@@ -51,6 +54,12 @@ class Dashboard(App[None]):
                 yield SystemCommand(
                     f"{row.title}  ({row.shown})", self._told(row), lambda row=row: self._do(row)
                 )
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a filter is typed, its keys are the filter's own."""
+        if action == "perform" and self._main.filtering:
+            return parameters[0] in WHILE_TYPING
+        return super().check_action(action, parameters)
 
     def action_perform(self, name: str) -> None:
         """Do what the registry calls `name`, or say why not."""

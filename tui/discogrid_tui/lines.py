@@ -14,6 +14,7 @@ from discogrid_tui.model import Link, Model, Status, Summary, Tab
 from discogrid_tui.text import duration, plural, printable, rate
 
 SPACE: Part = ("  ", Tone.PLAIN)
+OWN_FIX = "It starts with the next `discogrid submit`."
 ALWAYS = ("help", "quit")  # in the footer, however narrow it is
 WIDE = 60  # from so many cells on, tabs and header use their long words
 
@@ -66,7 +67,10 @@ def tasks_line(model: Model, now: float, width: int) -> Cell:
     """All tasks of the grid by state with a bar; while the link is gone, why, and what to do."""
     connection = model.connection
     if connection.link is Link.STALE:
-        return _fitting([plain(f" {connection.what}", Tone.WARN), plain(connection.fix, Tone.QUIET)], width)
+        fix = OWN_FIX if model.own else connection.fix
+        return _fitting(
+            [plain(f" {printable(connection.what)}", Tone.WARN), plain(printable(fix), Tone.QUIET)], width
+        )
     if not model.complete:
         return ()
     counts = model.summary(now).counts
@@ -209,13 +213,13 @@ def _no_jobs(model: Model) -> list[Cell]:
 def _no_tasks(model: Model) -> list[Cell]:
     if model.opened is None:
         return [plain("No job is open."), plain("1 shows the jobs, enter opens one", Tone.QUIET)]
-    if not model.tasks_complete:
-        return [plain(f"Reading the tasks of {model.opened} …", Tone.QUIET)]
-    if model.opened_job is None:
+    if model.complete and model.opened_job is None:
         return [
             plain(f"The grid does not know {model.opened} any more."),
             plain("1 shows the jobs", Tone.QUIET),
         ]
+    if not model.tasks_complete:
+        return [plain(f"Reading the tasks of {model.opened} …", Tone.QUIET)]
     return [plain(f"{model.opened} has no tasks.")]
 
 

@@ -26,8 +26,10 @@ FILTER_DELAY_S = 0.15  # a filter over many rows waits for a pause in the typing
 class Main(Screen[None]):
     """Header, tabs, the list that is looked at, its state, the keys."""
 
+    # With priority a key takes effect before the next one is read: `/state:failed` may arrive in one piece.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(",".join(row.keys), f"app.perform('{row.name}')", row.title, show=False) for row in ACTIONS
+        Binding(",".join(row.keys), f"app.perform('{row.name}')", row.title, show=False, priority=True)
+        for row in ACTIONS
     ]
     CSS = """
     #header, #tasks { background: $panel; }
@@ -70,7 +72,7 @@ class Main(Screen[None]):
     def on_mount(self) -> None:
         """Start to paint."""
         self.query_one("#filter").display = False
-        self.table.focus()
+        self.set_focus(self.table)
         self.set_interval(PAINT_S, self.paint)
         self._arrange()
 
@@ -118,7 +120,7 @@ class Main(Screen[None]):
         """Show the model's tab."""
         self.query_one(ContentSwitcher).current = f"table-{self._model.tab}"
         if not self.filtering:
-            self.table.focus()
+            self.set_focus(self.table)
         self.paint()
 
     def reveal(self) -> None:
@@ -138,13 +140,13 @@ class Main(Screen[None]):
         asked.display = True
         with asked.prevent(Input.Changed):
             asked.value = self._model.views[self._model.tab].filter
-        asked.focus()
+        self.set_focus(asked)  # at once, unlike focus(): the next key belongs to it
 
     def end_filter(self) -> None:
         """Back to the list; what was typed stays in force."""
         self.query_one("#filter").display = False
         self.query_one("#status").display = True
-        self.table.focus()
+        self.set_focus(self.table)
         self.paint()
 
     # -- events
@@ -155,7 +157,7 @@ class Main(Screen[None]):
         typed, tab = self._typed, self._model.tab
 
         def settle() -> None:
-            if typed == self._typed:
+            if typed == self._typed and self.filtering:
                 self._model.set_filter(tab, event.value)
 
         self.set_timer(FILTER_DELAY_S, settle)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from rich.table import Table as RichTable
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -19,9 +19,9 @@ class Sheet(ModalScreen[None]):
     """Labelled lines under a title; any of the usual keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape,q,enter,question_mark,i,backspace,f1", "dismiss", "Close"),
-        ("j,down", "scroll(1)", "Down"),
-        ("k,up", "scroll(-1)", "Up"),
+        Binding("escape,q,enter,question_mark,i,f1", "dismiss", "Close", priority=True),
+        Binding("j,down", "scroll(1)", "Down", priority=True),
+        Binding("k,up", "scroll(-1)", "Up", priority=True),
     ]
     DEFAULT_CSS = """
     Sheet {
