@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discogrid.archive import ArchiveLimits, ArchiveWriter, NameBook, open_archive, records, writer
+from discogrid.archive import ArchiveLimits, ArchiveWriter, NameBook, open_archive, reader, records, writer
 from discogrid.blobs import digest_of
-from discogrid.errors import InputError
+from discogrid.errors import InputError, IntegrityError
 from discogrid.types import MIB
 
 TEXT = b"".join(b"a line of text, number %d\n" % number for number in range(60_000))
@@ -81,6 +81,36 @@ def test_an_archive_that_zipfile_made_is_read(tmp_path: Path) -> None:
             member.write(b"some bytes")
     members = members_of(tmp_path / "a.zip")
     assert members == {"a.txt": TEXT, "ü/b.txt": b"x", "streamed.txt": b"some bytes"}
+
+
+def test_a_long_run_is_unpacked_piece_by_piece(tmp_path: Path) -> None:
+    """A few packed bytes hold megabytes: no piece is larger than a chunk, and none is lost at the end."""
+    for tail in (0, 1, MIB, 3 * MIB + 5):
+        content = os.urandom(20_000) + bytes(tail)
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as standard:
+            standard.writestr("x", content)
+        with open_archive(tmp_path / "a.zip") as archive:
+            pieces = list(archive.chunks("x"))
+        assert b"".join(pieces) == content
+        assert max(map(len, pieces)) <= MIB
+
+
+def test_what_the_inflater_still_holds_at_the_end_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as standard:
+        standard.writestr("x", bytes(3000))
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 1)
+    assert members_of(tmp_path / "a.zip") == {"x": bytes(3000)}
+
+
+def test_an_archive_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    with ArchiveWriter(tmp_path / "a.zip") as out:
+        out.add_bytes("x", os.urandom(5000))
+    with open_archive(tmp_path / "a.zip") as archive:
+        os.truncate(tmp_path / "a.zip", 1000)
+        with pytest.raises(IntegrityError, match="less than the 5000 bytes"):
+            archive.read("x", 5000)
 
 
 def test_the_same_content_is_the_same_bytes_at_any_time(tmp_path: Path) -> None:
