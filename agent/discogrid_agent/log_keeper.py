@@ -26,7 +26,7 @@ class LogKeeper:
             return
         self._tail.append(part)
         self._tail_bytes += len(part)
-        while self._tail_bytes - len(self._tail[0]) >= self._tail_limit:
+        while self._tail and self._tail_bytes - len(self._tail[0]) >= self._tail_limit:
             self._tail_bytes -= len(self._tail.popleft())
 
     def parts(self) -> list[tuple[int, bytes]]:

@@ -35,6 +35,8 @@ def acting_as(owner: Owner | None) -> Iterator[None]:
         return
     setgroups, setresuid, setresgid = _CALLS[platform.machine()]
     groups = os.getgroups()
+    parent, death_signal = os.getppid(), ctypes.c_int(0)
+    _library.prctl(_GET_DEATH_SIGNAL, ctypes.byref(death_signal), 0, 0, 0)
     try:
         _call(setgroups, 0, None)
         _call(setresgid, owner.gid, owner.gid, 0)
@@ -44,8 +46,14 @@ def acting_as(owner: Owner | None) -> Iterator[None]:
         _call(setresuid, 0, 0, 0)
         _call(setresgid, 0, 0, 0)
         _call(setgroups, len(groups), (ctypes.c_uint32 * len(groups))(*groups))
+        if death_signal.value:  # the kernel forgets it with every change of the user
+            _library.prctl(_SET_DEATH_SIGNAL, death_signal.value, 0, 0, 0)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), death_signal.value)
 
 
+_SET_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
+_GET_DEATH_SIGNAL: Final = 2
 _library = ctypes.CDLL(None, use_errno=True)
 _library.syscall.restype = ctypes.c_long
 
