@@ -288,7 +288,9 @@ async def test_a_closed_client_fails_what_is_on_its_way_and_what_comes_later(ope
     putting = asyncio.create_task(client.put(b"y", digest_of(b"y"), 1))
     await asyncio.sleep(0.01)
     client.close()
-    for waiting in (getting, putting, asyncio.create_task(client.put(b"z", digest_of(b"z"), 1))):
+    (opened.folder / "z").write_bytes(b"z")
+    later = asyncio.create_task(client.put(opened.folder / "z", digest_of(b"z"), 1))
+    for waiting in (getting, putting, later):
         with pytest.raises(BlobError, match="was closed"):
             await waiting
 
