@@ -32,8 +32,9 @@ class Term(Generic[V]):
     def _found(self, value: V) -> bool:
         for read in self.read:
             text = read(value).casefold()
-            if any(text.startswith(word) if self.prefix else word in text for word in self.words):
-                return True
+            for word in self.words:
+                if text.startswith(word) if self.prefix else word in text:
+                    return True
         return False
 
 
@@ -72,4 +73,7 @@ class Filter(Generic[V]):
 
     def accepts(self, value: V) -> bool:
         """Whether a row is shown."""
-        return all(term.accepts(value) for term in self.terms)
+        for term in self.terms:  # noqa: SIM110  all() takes twice as long over 100,000 rows
+            if not term.accepts(value):
+                return False
+        return True
