@@ -64,7 +64,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.submission import Prepared
-from discogrid.transfer import BlobClient
+from discogrid.transfer import BlobClient, pack_small
 from discogrid.types import Digest, JobId, Role
 from discogrid.views import AgentView, JobView, TaskView
 from discogrid.wire import pack_parts, unpack_parts
@@ -151,11 +151,13 @@ class AsyncClient:
         When this returns, the coordinator keeps the job whatever happens to this process.
         """
         leaves = pack_parts(prepared.leaves)
+        riders = pack_small(prepared.refs(), lambda file: prepared.files[file.digest].read_bytes())
         while True:
             reply = await self._ask(
                 lambda request: SubmitJob(request=request, hold=hold),
                 prepared.job.envelope,
                 leaves,
+                riders,
                 timeout=ANSWER_S * 4,
             )
             match reply.message:
@@ -164,6 +166,7 @@ class AsyncClient:
                         raise IntegrityError("the coordinator answered with the id of another job")
                     return job
                 case BlobsMissing(digests=digests):
+                    riders = b""
                     await self._upload(prepared, digests, on_uploaded)
                 case other:
                     raise _unexpected(other)

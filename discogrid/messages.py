@@ -89,13 +89,13 @@ class HeartbeatSeen(Message, frozen=True, kw_only=True, tag="heartbeat-seen"):
 
 
 class JobSpec(Message, frozen=True, kw_only=True, tag="job-spec"):
-    """A job's signed manifest, once a connection, before its first run. Payload: [job envelope]."""
+    """A job's signed manifest, once a connection, before its first run. Payload: [job envelope][small blobs]."""
 
     job: JobId
 
 
 class RunTasks(Message, frozen=True, kw_only=True, tag="run-tasks"):
-    """Tasks to run. Payload: [leaves of all runs, in order][proofs, one a run]."""
+    """Tasks to run. Payload: [leaves of all runs, in order][proofs, one a run][small inputs]."""
 
     runs: tuple[Run, ...]
 
@@ -178,7 +178,7 @@ class LogChunk(Message, frozen=True, kw_only=True, tag="log-chunk"):
 
 
 class SubmitJob(Message, frozen=True, kw_only=True, tag="submit-job"):
-    """A signed job. Payload: [job envelope][leaves]. Sent again with the same envelope, it is the same job."""
+    """A signed job. Payload: [job envelope][leaves][small blobs]. Sent again with the same envelope, it is the same job."""
 
     request: int
     hold: bool = False

@@ -3,7 +3,7 @@
 import os
 import secrets
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,11 @@ class Prepared:
     leaves: list[bytes]
     files: dict[Digest, Path]
     sizes: dict[Digest, int]
+
+    def refs(self) -> Iterator[FileRef]:
+        """Every file of the job, by content."""
+        for digest, path in self.files.items():
+            yield FileRef(path.name, digest, self.sizes[digest])
 
     @property
     def bytes(self) -> int:

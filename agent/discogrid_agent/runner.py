@@ -146,7 +146,7 @@ class Runner:
             return _NEVER_STARTED, _without_box(Outcome.REFUSED, "This agent gives no network to tasks.")
         try:
             sources = [running.task.script, running.task.input, *(path for _, path in running.task.constants)]
-            if sum(path.stat().st_size for path in sources if path is not None) <= INLINE_BYTES:
+            if sum(map(_size, sources)) <= INLINE_BYTES:
                 command = self._prepare(running.task, work)
             else:
                 command = await asyncio.to_thread(self._prepare, running.task, work)
@@ -260,6 +260,12 @@ class Runner:
             archive.add_bytes("DiscoTask.json", record.to_json())
             sealed = archive.close()
         return _ended(record, path, sealed)
+
+
+def _size(source: Path | bytes | None) -> int:
+    if source is None:
+        return 0
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
 def _name(attempt: Attempt) -> str:

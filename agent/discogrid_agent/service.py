@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -21,6 +21,7 @@ from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
 from discogrid.bundle import ResultBody, seal_result
 from discogrid.channel import Channel, Received
+from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, HandshakeRefused, SignatureRefused, WireError
 from discogrid.grid import Grid
 from discogrid.messages import (
@@ -54,8 +55,10 @@ from discogrid_agent.machine import Machine
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.shelf import Owned, Shelf
+from discogrid_agent.small_blobs import SmallBlobs
 from discogrid_agent.task import Ended, Task
 
+HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
 SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
 INLINE_BYTES_MAX = 64 << 10  # archives up to this size travel in the message
 DONE_MESSAGE_BYTES_MAX = 4 << 20
@@ -95,6 +98,7 @@ class Service:
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: set[Attempt] = set()
+        self._small = SmallBlobs()
         self._heard = 0.0
         self._blobs: BlobClient | None = None
         self._failure: DiscogridError | None = None
@@ -113,7 +117,7 @@ class Service:
         self._runner = Runner(self._folder / "work", self._box, agent=self._name, on_log=self._on_log)
         self._runner.sweep()
         trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
-        self._shelf = Shelf(trees, self._grid.roster, coordinator, self._limits)
+        self._shelf = Shelf(trees, self._grid.roster, coordinator, self._limits, self._box.level)
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._channel = Channel(
@@ -174,21 +178,29 @@ class Service:
                 self._hear(received)
             except (DiscogridError, IndexError) as error:
                 log.warning("a %s of the coordinator was dropped: %s", type(received.message).__name__, error)
+            except Exception:
+                # What came with it in the same batch is not to be lost.
+                log.exception("a %s of the coordinator was dropped", type(received.message).__name__)
 
     def _hear(self, received: Received) -> None:
         match received.message:
             case Welcome() as welcome:
                 self._open_blobs(welcome.blob_endpoint)
-                self._tell(events.Welcomed(welcome.lease, welcome.lease_s, welcome.heartbeat_s))
+                beat_s = welcome.heartbeat_s
+                if not HEARTBEAT_S_MIN <= beat_s <= HEARTBEAT_S_MAX:  # false for what is no number, too
+                    beat_s = HEARTBEAT_S_MIN
+                self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
             case Refused() as refused:
                 self._failure = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
                 self._exited.set()
             case Resync():
                 self._tell(events.Resynced())
             case JobSpec(job=job):
-                self._take_job(job, received.payload[0])
+                self._take_job(job, received.payload[0], b"".join(received.payload[1:2]))
             case RunTasks(runs=runs):
-                self._take_runs(runs, received.payload[0], received.payload[1])
+                self._take_runs(
+                    runs, received.payload[0], received.payload[1], b"".join(received.payload[2:3])
+                )
             case TasksCommitted(attempts=attempts):
                 self._tell(events.Committed(attempts))
             case TasksDiscarded(attempts=attempts):
@@ -204,17 +216,18 @@ class Service:
             case other:
                 log.warning("the coordinator sent a %s, which is not for agents", type(other).__name__)
 
-    def _take_job(self, job: JobId, envelope: bytes) -> None:
+    def _take_job(self, job: JobId, envelope: bytes, riders: bytes) -> None:
         try:
             owned = self._shelf.put(job, envelope, time.time())
         except SignatureRefused as error:
             log.error("job %s was refused, nothing of it will run: %s", job, error)  # noqa: TRY400
             return
         manifest = owned.job.manifest
+        self._small.keep(job, riders, owned.job.blobs())
         self._tell(events.JobVerified(job, manifest.requirements, owned.limits, tuple(owned.job.blobs())))
 
-    def _take_runs(self, runs: tuple[Run, ...], leaves: bytes, proofs: bytes) -> None:
-        for run, tasks in self._shelf.check(runs, leaves, proofs).items():
+    def _take_runs(self, runs: tuple[Run, ...], leaves: bytes, proofs: bytes, riders: bytes) -> None:
+        for run, tasks in self._shelf.check(runs, leaves, proofs, time.time()).items():
             if isinstance(tasks, SignatureRefused):
                 log.error(
                     "tasks %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, tasks.what
@@ -224,6 +237,7 @@ class Service:
                         TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=tasks.what), b"", None
                     )
             else:
+                self._small.keep(run.job, riders, [task.input for task in tasks if task.input is not None])
                 self._tell(events.RunReceived(run, tuple(task.input for task in tasks)))
 
     # -- the machine
@@ -252,7 +266,10 @@ class Service:
             case events.SendGoodbye():
                 self._channel.send(Goodbye())
             case events.Fetch(file, job):
-                self._fetching[file.digest] = self._spawn(self._fetch(file, job))
+                if self._small.get(file.digest) is not None:
+                    self._loop.call_soon(self._tell, events.BlobReady(file.digest))
+                else:
+                    self._fetching[file.digest] = self._spawn(self._fetch(file, job))
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
@@ -264,9 +281,11 @@ class Service:
                 self._runner.drop(attempt)
             case events.DropBlobs(digests):
                 for digest in digests:
+                    self._small.drop(digest)
                     self._store.unpin(f"fetch:{digest}", remove=True)
             case events.ForgetJob(job):
                 self._shelf.drop(job)
+                self._small.forget(job)
             case events.Exit():
                 self._exited.set()
             case _:
@@ -315,6 +334,17 @@ class Service:
             self._store,
         )
 
+    def _source(self, digest: Digest) -> Path | bytes:
+        """A blob that was fetched: its file, or itself when it came along with a message."""
+        small = self._small.get(digest)
+        return self._store.path(digest) if small is None else small
+
+    def _path(self, digest: Digest) -> Path:
+        """The file of a blob that was fetched."""
+        if (small := self._small.get(digest)) is not None:
+            self._store.put_bytes(small, digest)
+        return self._store.path(digest)
+
     async def _fetch(self, file: FileRef, job: JobId) -> None:
         del job  # other sources than the coordinator come with peer-to-peer blobs
         try:
@@ -323,9 +353,10 @@ class Service:
                 if self._blobs is None:
                     raise WireError("the coordinator has not said where its blobs are")
                 await self._blobs.get(file.digest, file.size)
-        except DiscogridError as error:
+        except (DiscogridError, OSError) as error:
             self._fetching.pop(file.digest, None)
-            self._tell(events.BlobFailed(file.digest, error.what))
+            reason = error.what if isinstance(error, DiscogridError) else f"it cannot be kept here: {error}"
+            self._tell(events.BlobFailed(file.digest, reason))
         else:
             self._fetching.pop(file.digest, None)
             self._tell(events.BlobReady(file.digest))
@@ -335,17 +366,22 @@ class Service:
         assert owned is not None, "the machine starts tasks of verified jobs only"
         try:
             mounts = (
-                await asyncio.to_thread(self._shelf.mounts, owned, self._store.path)
+                await asyncio.to_thread(self._shelf.mounts, owned, self._path)
                 if owned.job.manifest.mounts
                 else ()
             )
             ended = await self._runner.run(self._task(start, owned, mounts))
-        except (DiscogridError, OSError) as error:
+        except Exception as error:  # its slots must come back, whatever went wrong
             log.exception("the attempt %s could not be run", start.attempt)
             self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))
             return
         self._followed.discard(start.attempt)
-        result = Result(ended, seal_result(self._body(ended, owned), self._grid.identity))
+        envelope = seal_result(self._body(ended, owned), self._grid.identity)
+        if len(envelope) > ENVELOPE_BYTES_MAX:  # nobody would take it
+            reason = f"the names of its {len(ended.outputs)} files are too long to be signed together"
+            ended = replace(ended, outcome=Outcome.LIMIT_EXCEEDED, reason=reason, retryable=False, outputs=())
+            envelope = seal_result(self._body(ended, owned), self._grid.identity)
+        result = Result(ended, envelope)
         self._tell(events.AttemptEnded(start.attempt, ended.outcome, ended.reason, result))
 
     def _task(self, start: events.Start, owned: Owned, mounts: tuple[tuple[str, Path], ...]) -> Task:
@@ -355,12 +391,12 @@ class Service:
             attempt=start.attempt,
             label=task_label(owned.id, start.attempt.index),
             count=manifest.tasks,
-            script=self._store.path(manifest.script.digest),
+            script=self._source(manifest.script.digest),
             script_name=manifest.script.name,
-            input=self._store.path(file.digest) if file else None,
+            input=self._source(file.digest) if file else None,
             input_name=file.name if file else None,
             constants=tuple(
-                (constant.name, self._store.path(constant.digest)) for constant in manifest.constants
+                (constant.name, self._source(constant.digest)) for constant in manifest.constants
             ),
             mounts=mounts,
             arguments=manifest.arguments,

@@ -1,5 +1,6 @@
 """What a runner is given, and what it hands back; how a task's command and variables follow from it."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,11 @@ class Task:
     attempt: Attempt
     label: str
     count: int
-    script: Path
+    script: Path | bytes  # the file, or its content
     script_name: str
-    input: Path | None
+    input: Path | bytes | None
     input_name: str | None
-    constants: tuple[tuple[str, Path], ...]
+    constants: tuple[tuple[str, Path | bytes], ...]
     mounts: tuple[tuple[str, Path], ...]
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -37,8 +38,7 @@ class Task:
         arguments = (*(() if self.input_name is None else (self.input_name,)), *self.arguments)
         if self.script_name.endswith(".py"):
             return (python, name, *arguments)
-        with open(self.script, "rb") as script:
-            first = script.readline(256)
+        first = _first_line(self.script)
         if not first.startswith(b"#!"):
             raise InputError(
                 f"{self.script_name!r} cannot be run.",
@@ -70,6 +70,11 @@ class Task:
             "DISCOGRID_COUNT": str(self.count),
             "DISCOGRID_ATTEMPT": str(self.attempt.number),
         }
+
+
+def _first_line(script: Path | bytes) -> bytes:
+    with io.BytesIO(script) if isinstance(script, bytes) else open(script, "rb") as file:
+        return file.readline(256)
 
 
 @dataclass(frozen=True, slots=True)

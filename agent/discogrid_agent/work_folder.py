@@ -27,7 +27,7 @@ class Placed:
     """A file that every task of its kind finds in its folder: its name there and where its bytes are."""
 
     name: str
-    source: Path
+    source: Path | bytes  # the file, or its content
     executable: bool = False
 
 
@@ -61,14 +61,17 @@ class WorkFolder:
     def _copy(self, file: Placed) -> None:
         target = self.work / file.name
         mode = 0o700 if file.executable else 0o600
-        with open(file.source, "rb") as source:
-            descriptor = os.open(
-                target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-            )
-            with open(descriptor, "wb", buffering=0) as copy:
-                _copy_bytes(source.fileno(), descriptor, os.fstat(source.fileno()).st_size)
-                if self._owner is not None:
-                    os.fchown(copy.fileno(), self._owner.uid, self._owner.gid)
+        descriptor = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
+        with open(descriptor, "wb", buffering=0) as copy:
+            if isinstance(file.source, bytes):
+                copy.write(file.source)
+            else:
+                with open(file.source, "rb") as source:
+                    _copy_bytes(source.fileno(), descriptor, os.fstat(source.fileno()).st_size)
+            if self._owner is not None:
+                os.fchown(descriptor, self._owner.uid, self._owner.gid)
 
     def _give(self, folder: Path) -> None:
         if self._owner is not None:

@@ -92,11 +92,15 @@ class ClientDesk:
     def _submit(self, peer: Peer, message: SubmitJob, payload: list[bytes]) -> None:
         engine = self._engine
         request = message.request
-        if len(payload) != 2:
-            self._refuse(peer, request, "usage", "a job comes with its envelope and its tasks")
+        if len(payload) not in (2, 3):
+            self._refuse(
+                peer, request, "usage", "a job comes with its envelope, its tasks and its small blobs"
+            )
             return
         try:
             verified = engine.intake.verify(payload[0], payload[1], peer.node, time.time())
+            if len(payload) == 3:
+                engine.intake.take_small(verified, payload[2])
         except DiscogridError as error:
             self._refuse(peer, request, "signature", error.what, error.why, error.fix)
             return

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from discogrid import __version__
 from discogrid.blobs import BlobStore
-from discogrid.errors import DiscogridError
+from discogrid.errors import BlobError, DiscogridError
 from discogrid.grid import Grid
 from discogrid.messages import (
     PROTOCOL,
@@ -26,7 +26,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.spans import SpanSet
-from discogrid.types import AgentId, Attempt, Counts, JobId, JobState, Outcome, TaskState
+from discogrid.types import AgentId, Attempt, Counts, FileRef, JobId, JobState, Outcome, TaskState
 from discogrid.views import JobView
 from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
@@ -72,7 +72,7 @@ class Engine:
         self.peers = Peers()
         self.intake = Intake(grid.roster, grid.identity.id, store)
         self.books = Books()
-        self.outbox = Outbox(self.peers, self.intake.get)
+        self.outbox = Outbox(self.peers, self.intake.get, self._read)
         self.watches = Watches(self.outbox.put)
         self.scheduler = Scheduler(lease)
         self._blob_endpoint = blob_endpoint
@@ -213,6 +213,12 @@ class Engine:
         if done.archive is not None and pending.archive is None:
             self.store.pin(done.archive, _results_of(attempt.job))
         self.books.note_result(record)
+
+    def _read(self, file: FileRef) -> bytes | None:
+        try:
+            return self.store.read(file.digest, 0, file.size)
+        except BlobError:
+            return None  # the agent will ask for it, and be told
 
     # -- jobs
 

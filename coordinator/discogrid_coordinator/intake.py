@@ -15,6 +15,7 @@ from discogrid.bundle import (
 )
 from discogrid.errors import SignatureRefused
 from discogrid.merkle import Tree
+from discogrid.transfer import unpack_small
 from discogrid.trust import Roster
 from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts, unpack_parts
@@ -95,6 +96,12 @@ class Intake:
         if len(self._recent) > RECENT_MAX:
             del self._recent[next(iter(self._recent))]
         return verified
+
+    def take_small(self, verified: Verified, riders: bytes) -> None:
+        """Keep the small blobs that came along and belong to the job; WireError or BlobError when they cannot be."""
+        wanted = {file.digest: file for file in verified.blobs() if not self._store.has(file.digest)}
+        for digest, content in unpack_small(riders, wanted).items():
+            self._store.put_bytes(content, digest)
 
     def missing(self, verified: Verified) -> list[Digest]:
         """Blobs that are not here yet, at most BLOBS_MISSING_MAX of them."""

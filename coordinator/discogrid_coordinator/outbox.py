@@ -11,7 +11,8 @@ from discogrid.messages import (
     TasksCommitted,
     TasksDiscarded,
 )
-from discogrid.types import AgentId, Attempt, JobId, Run
+from discogrid.transfer import pack_small
+from discogrid.types import AgentId, Attempt, FileRef, JobId, Run
 from discogrid.wire import pack_parts
 from discogrid_coordinator.intake import Accepted
 from discogrid_coordinator.peers import Peer, Peers
@@ -26,8 +27,14 @@ Kind = type[RunTasks] | type[CancelTasks] | type[TasksCommitted] | type[TasksDis
 class Outbox:
     """Everything the coordinator has to say, held until `flush`."""
 
-    def __init__(self, peers: Peers, accepted: Callable[[JobId], Accepted | None]) -> None:
-        """`accepted` finds the job that a run belongs to."""
+    def __init__(
+        self,
+        peers: Peers,
+        accepted: Callable[[JobId], Accepted | None],
+        read: Callable[[FileRef], bytes | None],
+    ) -> None:
+        """`accepted` finds the job that a run belongs to, `read` a blob, if it is here."""
+        self._read = read
         self._peers = peers
         self._accepted = accepted
         self._messages: list[tuple[bytes, Message, Sequence[bytes]]] = []
@@ -79,11 +86,14 @@ class Outbox:
         page: list[Run] = []
         leaves: list[bytes] = []
         proofs: list[bytes] = []
+        inputs: list[FileRef] = []
 
         def close_page() -> None:
             if page:
-                composed.append((RunTasks(runs=tuple(page)), (pack_parts(leaves), pack_parts(proofs))))
+                payload = (pack_parts(leaves), pack_parts(proofs), pack_small(inputs, self._read))
+                composed.append((RunTasks(runs=tuple(page)), payload))
                 page.clear()
+                inputs.clear()
                 leaves.clear()
                 proofs.clear()
 
@@ -94,11 +104,13 @@ class Outbox:
             if run.job not in peer.jobs_told:
                 close_page()
                 peer.jobs_told.add(run.job)
-                composed.append((JobSpec(job=run.job), (job.job.envelope,)))
+                small = pack_small(job.job.blobs(), self._read)
+                composed.append((JobSpec(job=run.job), (job.job.envelope, small)))
             run_leaves, proof = job.parcel(run.start, run.stop)
             page.append(run)
             leaves.extend(run_leaves)
             proofs.append(proof)
+            inputs.extend(file for file in job.verified.inputs[run.start : run.stop] if file is not None)
             if len(page) == ITEMS_MESSAGE_MAX or sum(map(len, leaves)) > LEAVES_BYTES_MAX:
                 close_page()
         close_page()

@@ -6,5 +6,6 @@ A blob of one chunk takes one round trip.
 
 from discogrid.transfer.client import BlobClient, Patience
 from discogrid.transfer.server import BlobServer
+from discogrid.transfer.small import pack_small, unpack_small
 
-__all__ = ["BlobClient", "BlobServer", "Patience"]
+__all__ = ["BlobClient", "BlobServer", "Patience", "pack_small", "unpack_small"]

@@ -37,7 +37,7 @@ async def test_the_private_copy_never_touches_the_store(bench: Bench) -> None:
     task = bench.task("import sys; open(sys.argv[1], 'w').write('spoilt')", input_name="in.txt")
     ended = await bench.runner.run(task)
     assert ended.outcome is Outcome.SUCCEEDED
-    assert task.input is not None
+    assert isinstance(task.input, Path)
     assert task.input.read_bytes() == b"content"
 
 
