@@ -1,17 +1,18 @@
 """The verified jobs an agent has work of: manifests it checked itself, and their mount trees, unpacked once a job."""
 
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from discogrid.archive import unpack_tree
 from discogrid.bundle import LEAF_BYTES_MAX, TASKS_MAX, Job, Leaf, check_tasks, is_id_of, open_job
-from discogrid.errors import SignatureRefused
+from discogrid.errors import SignatureRefused, WireError
 from discogrid.merkle import HASH_BYTES
 from discogrid.mounts import check_mount_targets
 from discogrid.trust import Roster
-from discogrid.types import Digest, JobId, Limits, NodeId, Run
+from discogrid.types import Digest, JobId, Limits, NodeId, Run, SandboxLevel
 from discogrid.wire import unpack_parts
 
 
@@ -27,8 +28,10 @@ class Owned:
 class Shelf:
     """Jobs by id. Nothing gets on it that a submitter of this grid did not sign for this coordinator."""
 
-    def __init__(self, folder: Path, roster: Roster, coordinator: NodeId, owner: Limits) -> None:
-        """`folder` takes the mount trees; what another process left there goes away."""
+    def __init__(
+        self, folder: Path, roster: Roster, coordinator: NodeId, owner: Limits, box: SandboxLevel
+    ) -> None:
+        """`folder` takes the mount trees; what another process left there goes away. `box` is what tasks run in."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         folder.chmod(0o711)  # a task of another uid passes through to its own tree
@@ -36,6 +39,8 @@ class Shelf:
         self._roster = roster
         self._coordinator = coordinator
         self._owner = owner
+        self._box = box
+        self._unpacking = threading.Lock()  # the first tasks of a job start at the same time
         self._jobs: dict[JobId, Owned] = {}
 
     def get(self, job: JobId) -> Owned | None:
@@ -47,20 +52,34 @@ class Shelf:
         job = open_job(envelope, self._roster, audience=self._coordinator, now=now)
         if not is_id_of(id_, job.digest):
             raise SignatureRefused("the coordinator calls the job by a name that is not its own")
+        known = self._jobs.get(id_)
+        if known is not None and known.job.digest != job.digest:
+            # Tasks of one would be run with the script of the other: what nobody has signed.
+            raise SignatureRefused("the coordinator calls two jobs by one name")
         if reason := check_mount_targets([mount.target for mount in job.manifest.mounts]):
             raise SignatureRefused(reason)
+        needed = job.manifest.requirements.sandbox
+        if needed.rank > self._box.rank:
+            raise SignatureRefused(
+                f"the job demands the box {needed.value!r}, this agent's is {self._box.value!r}"
+            )
         owned = Owned(id_, job, job.manifest.limits.capped(self._owner))
         self._jobs[id_] = owned
         return owned
 
     def check(
-        self, runs: Sequence[Run], leaves: bytes, proofs: bytes
+        self, runs: Sequence[Run], leaves: bytes, proofs: bytes, now: float
     ) -> dict[Run, list[Leaf] | SignatureRefused]:
-        """For each run its proven tasks, or why nothing of it may run."""
+        """For each run its proven tasks, or why nothing of it may run; WireError when the payload is not of these runs.
+
+        `now` in seconds since 1970: a job may have expired since it was put here.
+        """
+        if not all(0 <= run.start < run.stop <= TASKS_MAX for run in runs):
+            raise WireError("a run is empty, turned round or beyond every job's end")
         packed = unpack_parts(leaves, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
         proof_parts = unpack_parts(proofs, part_bytes_max=4096, parts_max=len(runs))
         if len(packed) != sum(map(len, runs)) or len(proof_parts) != len(runs):
-            raise SignatureRefused("tasks and proofs are not equal in number")
+            raise WireError("runs, tasks and proofs are not equal in number")
         checked: dict[Run, list[Leaf] | SignatureRefused] = {}
         at = 0
         for run, proof in zip(runs, proof_parts, strict=True):
@@ -68,31 +87,36 @@ class Shelf:
             at += len(run)
             owned = self._jobs.get(run.job)
             try:
-                if owned is None:
-                    raise SignatureRefused("its job is not known here, or was refused")  # noqa: TRY301
-                checked[run] = check_tasks(
-                    owned.job, run.start, mine, unpack_parts(proof, part_bytes_max=HASH_BYTES)
-                )
-            except SignatureRefused as error:
-                checked[run] = error
+                checked[run] = _proven(owned, run, mine, proof, now)
+            except (SignatureRefused, WireError) as error:
+                checked[run] = SignatureRefused(error.what)
         return checked
 
     def mounts(self, owned: Owned, blob: Callable[[Digest], Path]) -> tuple[tuple[str, Path], ...]:
         """The job's trees on this disk, unpacked at the first call; reads and writes files."""
         folder = self._folder / owned.job.digest.removeprefix("blake3:")
         mounts = []
-        for number, mount in enumerate(owned.job.manifest.mounts):
-            tree = folder / str(number)
-            if not tree.exists():
-                draft = folder / f".{number}"
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir(parents=True)
-                unpack_tree(blob(mount.tree.digest), draft)
-                draft.rename(tree)
-            mounts.append((mount.target, tree))
+        with self._unpacking:
+            for number, mount in enumerate(owned.job.manifest.mounts):
+                tree = folder / str(number)
+                if not tree.exists():
+                    draft = folder / f".{number}"
+                    shutil.rmtree(draft, ignore_errors=True)
+                    draft.mkdir(parents=True)
+                    unpack_tree(blob(mount.tree.digest), draft)
+                    draft.rename(tree)
+                mounts.append((mount.target, tree))
         return tuple(mounts)
 
     def drop(self, job: JobId) -> None:
         """Forget a job and remove its trees."""
         if owned := self._jobs.pop(job, None):
             shutil.rmtree(self._folder / owned.job.digest.removeprefix("blake3:"), ignore_errors=True)
+
+
+def _proven(owned: Owned | None, run: Run, leaves: Sequence[bytes], proof: bytes, now: float) -> list[Leaf]:
+    if owned is None:
+        raise SignatureRefused("its job is not known here, or was refused")
+    if now > owned.job.manifest.expires:
+        raise SignatureRefused("its job has expired", fix="Submit it again.")
+    return check_tasks(owned.job, run.start, leaves, unpack_parts(proof, part_bytes_max=HASH_BYTES))
