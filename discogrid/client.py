@@ -63,6 +63,7 @@ from discogrid.messages import (
     WatchLogs,
     Welcome,
 )
+from discogrid.own import ensure_own_grid
 from discogrid.submission import Prepared
 from discogrid.transfer import BlobClient, pack_small
 from discogrid.types import Digest, JobId, Role
@@ -70,6 +71,7 @@ from discogrid.views import AgentView, JobView, TaskView
 from discogrid.wire import pack_parts, unpack_parts
 
 CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
+OWN_TRIES = 3  # at this machine's own grid, within that time
 ANSWER_S = 30.0  # any single answer
 PING_S = 3.0
 SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
@@ -119,9 +121,8 @@ class AsyncClient:
             lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
         )
         self._greeted = asyncio.get_running_loop().create_future()
-        self._hello()
         try:
-            self.welcome = await asyncio.wait_for(self._greeted, CONNECT_S)
+            self.welcome = await self._greeting(self._greeted)
         except TimeoutError:
             await self._close(linger=False)
             raise self._unreachable(
@@ -132,6 +133,20 @@ class AsyncClient:
             raise
         self._pinging = asyncio.create_task(self._ping())
         return self
+
+    async def _greeting(self, greeted: asyncio.Future[Welcome]) -> Welcome:
+        """The coordinator's answer; this machine's own grid is started when it does not run, or is just leaving."""
+        tries, patience_s = (OWN_TRIES, CONNECT_S / OWN_TRIES) if self.grid.own else (1, CONNECT_S)
+        for attempt in range(1, tries + 1):
+            if self.grid.own:
+                await asyncio.to_thread(ensure_own_grid)
+            self._hello()
+            try:
+                return await asyncio.wait_for(asyncio.shield(greeted), patience_s)
+            except TimeoutError:
+                if attempt == tries:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -164,6 +179,7 @@ class AsyncClient:
                 case JobAccepted(job=job):
                     if not is_id_of(job, prepared.job.digest):
                         raise IntegrityError("the coordinator answered with the id of another job")
+                    self._jobs[job] = prepared.job
                     return job
                 case BlobsMissing(digests=digests):
                     riders = b""
@@ -178,7 +194,7 @@ class AsyncClient:
             query = partial(Query, what="jobs", start=len(found), count=PAGE_TASKS)
             answer = await self._query(lambda request: query(request=request))  # noqa: B023 - awaited here
             found.extend(answer.jobs)
-            if not answer.more:
+            if not answer.more or not answer.jobs:
                 return found
 
     async def job(self, job: JobId) -> JobView:
@@ -200,11 +216,27 @@ class AsyncClient:
 
     async def agents(self) -> list[AgentView]:
         """All agents that have been seen."""
-        return list((await self._query(lambda request: Query(request=request, what="agents"))).agents)
+        found: list[AgentView] = []
+        while True:
+            start = len(found)
+            answer = await self._query(
+                lambda request: Query(request=request, what="agents", start=start)  # noqa: B023
+            )
+            found.extend(answer.agents)
+            if not answer.more or not answer.agents:
+                return found
 
     async def why(self, job: JobId) -> dict[str, str]:
         """For each agent, why it runs nothing (more) of the job."""
-        return (await self._query(lambda request: Query(request=request, what="why", job=job))).reasons
+        found: dict[str, str] = {}
+        while True:
+            start = len(found)
+            answer = await self._query(
+                lambda request: Query(request=request, what="why", job=job, start=start)  # noqa: B023
+            )
+            found.update(answer.reasons)
+            if not answer.more or not answer.reasons:
+                return found
 
     async def cancel(self, job: JobId) -> None:
         """Stop what runs of the job and drop what waits."""
@@ -292,6 +324,8 @@ class AsyncClient:
         archives = unpack_parts(reply.payload[1], part_bytes_max=transport.CHUNK_BYTES_MAX)
         if not len(envelopes) == len(archives) == len(reply.message.indices):
             raise IntegrityError("the coordinator's answer does not hold what it says")
+        if not set(reply.message.indices) <= set(wanted):
+            raise IntegrityError("the coordinator answered with results of other tasks than were asked for")
         return [
             checked_result(self.grid, self._jobs[job].digest, index, envelope, archive)
             for index, envelope, archive in zip(reply.message.indices, envelopes, archives, strict=True)
@@ -441,7 +475,9 @@ class AsyncClient:
         opened = open_job(envelope, self.grid.roster, audience=self.grid.roster.coordinator().id, now=None)
         if not is_id_of(job, opened.digest):
             raise IntegrityError("the coordinator answered with another job than the one that was asked for")
-        self._jobs[job] = opened
+        known = self._jobs.setdefault(job, opened)
+        if known.digest != opened.digest:  # a short id can be the beginning of two digests
+            raise IntegrityError("the coordinator answered with two different jobs of one id")
         return opened
 
     def _unreachable(self, what: str) -> GridError:

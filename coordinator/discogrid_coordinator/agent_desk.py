@@ -1,9 +1,11 @@
 """Hears agents: checks what they say against the session, the roster and the job, and tells the engine."""
 
 import logging
+from collections.abc import Sequence
+from math import isfinite
 
 from discogrid.blobs import digest_of
-from discogrid.bundle import ResultBody, open_results
+from discogrid.bundle import NUMBER_MAX, TASKS_MAX, ResultBody, open_results
 from discogrid.channel import Received
 from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
@@ -20,7 +22,7 @@ from discogrid.messages import (
     TasksStarted,
 )
 from discogrid.transport import CHUNK_BYTES_MAX
-from discogrid.types import Attempt, Offer, Outcome, SandboxLevel
+from discogrid.types import Attempt, Offer, Outcome, Run, SandboxLevel
 from discogrid.wire import unpack_parts
 from discogrid_coordinator import events
 from discogrid_coordinator.books import AgentNoted
@@ -42,6 +44,9 @@ class AgentDesk:
     def hello(self, peer: Peer, hello: Hello) -> None:
         """An agent has come, for the first time or again."""
         engine = self._engine
+        if not _sound(hello.holds):
+            log.warning("agent %s says it holds what cannot be; it was not let in", peer.name)
+            return
         older = engine.peers.add(peer)
         if older is not None and older.session != peer.session:
             engine.tell(events.AgentLeft(peer.name, "another process of the same agent has taken its place"))
@@ -54,6 +59,10 @@ class AgentDesk:
         """One message of an agent that has said hello."""
         engine = self._engine
         match received.message:
+            case Heartbeat(holds=runs) | TasksStarted(runs=runs) | TasksReturned(runs=runs) if not _sound(
+                runs
+            ):
+                log.warning("agent %s speaks of tasks that cannot be", peer.name)
             case Heartbeat(holds=holds):
                 engine.tell(events.AgentBeat(peer.name, holds))
                 engine.outbox.put(peer.route, HeartbeatSeen())
@@ -104,6 +113,8 @@ class AgentDesk:
         return Pending(task, envelope, archive)
 
     def _verify(self, peer: Peer, task: TaskDone, envelope: bytes, archive: bytes | None) -> None:
+        if not _keepable(task):
+            raise IntegrityError("a number in it is out of all bounds")
         if not envelope:
             if task.outcome in (Outcome.SUCCEEDED, Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED):
                 raise SignatureRefused("it is not signed")
@@ -125,6 +136,19 @@ class AgentDesk:
             if same and accepted is not None and body.job == accepted.job.digest:
                 return body
         raise SignatureRefused("the signed result belongs to another attempt")
+
+
+def _sound(runs: Sequence[Run]) -> bool:
+    """Whether these can be runs of a job: what is turned round or endless would cost whoever counts through it."""
+    return all(0 <= run.start < run.stop <= TASKS_MAX for run in runs)
+
+
+def _keepable(task: TaskDone) -> bool:
+    """Whether the journal can hold all of its numbers."""
+    attempt = task.attempt
+    whole = (attempt.index, attempt.number, attempt.lease, task.archive_bytes, abs(task.exit or 0))
+    times = (task.seconds, task.started or 0.0, task.ended or 0.0)
+    return all(0 <= number <= NUMBER_MAX for number in whole) and all(map(isfinite, times))
 
 
 def _offer(hello: Hello) -> Offer:

@@ -33,10 +33,10 @@ from discogrid.wire import pack_parts
 from discogrid_coordinator import events
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.intake import Accepted
+from discogrid_coordinator.pages import PAGE_VIEWS, first_page
 from discogrid_coordinator.peers import Peer
 from discogrid_coordinator.watches import Follower, Watcher
 
-PAGE_VIEWS = 128  # views in one answer; a header holds 64 KiB
 RESULTS_BYTES_PAGE = 4 << 20  # envelopes and small archives in one answer
 
 log = logging.getLogger(__name__)
@@ -133,10 +133,14 @@ class ClientDesk:
         match query.what:
             case "jobs":
                 jobs = engine.books.jobs()
-                page = tuple(jobs[start : start + count])
-                answer = Answer(request=query.request, jobs=page, more=start + count < len(jobs))
+                page = first_page(jobs[start : start + count])
+                answer = Answer(request=query.request, jobs=tuple(page), more=start + len(page) < len(jobs))
             case "agents":
-                answer = Answer(request=query.request, agents=tuple(engine.books.agents()))
+                agents = engine.books.agents()
+                lenders = first_page(agents[start : start + count])
+                answer = Answer(
+                    request=query.request, agents=tuple(lenders), more=start + len(lenders) < len(agents)
+                )
             case "job" | "tasks" | "why":
                 if query.job is None or (accepted := self._accepted(peer, query.request, query.job)) is None:
                     return
@@ -154,13 +158,15 @@ class ClientDesk:
             job = books.job(accepted.id)
             return Answer(request=query.request, jobs=(job,) if job else ())
         if query.what == "why":
-            reasons = self._engine.scheduler.explain(accepted.id)
-            return Answer(
-                request=query.request, reasons={str(agent): reason for agent, reason in reasons.items()}
-            )
-        stop = min(start + count, len(accepted.leaves))
-        tasks = tuple(books.tasks(accepted.id, start, stop))
-        return Answer(request=query.request, tasks=tasks, more=stop < len(accepted.leaves))
+            reasons = [
+                (str(agent), why) for agent, why in self._engine.scheduler.explain(accepted.id).items()
+            ]
+            said = first_page(reasons[start : start + count])
+            return Answer(request=query.request, reasons=dict(said), more=start + len(said) < len(reasons))
+        tasks = first_page(books.tasks(accepted.id, start, start + count))
+        return Answer(
+            request=query.request, tasks=tuple(tasks), more=start + len(tasks) < len(accepted.leaves)
+        )
 
     def _results(self, peer: Peer, message: GetResults) -> None:
         engine = self._engine
@@ -217,6 +223,9 @@ class ClientDesk:
         task = engine.books.tasks(message.job, message.index, message.index + 1)[0]
         if task.state.ended:
             engine.outbox.put(peer.route, LogPushed(request=message.request, state=task.state))
+            return
+        if engine.watches.full:
+            self._refuse(peer, message.request, "busy", "too many clients watch this coordinator already")
             return
         engine.watches.follow(Follower(peer.route, message.request, message.job, message.index))
         self.follow(task)

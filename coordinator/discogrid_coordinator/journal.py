@@ -5,6 +5,7 @@ persist, then send. WAL with synchronous=NORMAL keeps every commit through a kil
 business of the durable journal that comes with recovery of running work.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,25 +73,28 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; DiscogridError when it belongs to another version or cannot be used."""
-        self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         self._open = False
+        try:
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from None
         try:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
             version = self._db.execute("pragma user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
-                raise DiscogridError(
+                raise DiscogridError(  # noqa: TRY301
                     f"the journal {path} was written by another version of discogrid ({version})",
                     fix="Start that version, or move the file away to begin with an empty grid.",
                 )
             self._db.executescript(_TABLES)
             self._db.execute(f"pragma user_version={SCHEMA_VERSION}")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._db.close()
-            raise DiscogridError(
-                f"the journal {path} cannot be used: {error}",
-                fix="Free some disk space, or move the file away to begin with an empty grid.",
-            ) from None
+            raise _unusable(path, error) from None
+        except DiscogridError:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Commit what is open and close."""
@@ -102,6 +106,13 @@ class Journal:
         if self._open:
             self._db.execute("commit")
             self._open = False
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        if self._open:
+            self._open = False
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
+                self._db.execute("rollback")
 
     # -- writing
 
@@ -167,16 +178,6 @@ class Journal:
             (job, index, Outcome.BOX_FAILED, reason, state),
         )
 
-    def remove_job(self, job: JobId) -> None:
-        """Forget a job and its results."""
-        self._write(
-            "delete from archives where digest in (select archive from results where job = ?)"
-            " and digest not in (select archive from results where job <> ? and archive is not null)",
-            (job, job),
-        )
-        self._write("delete from results where job = ?", (job,))
-        self._write("delete from jobs where id = ?", (job,))
-
     # -- reading
 
     def jobs(self) -> list[JobRecord]:
@@ -212,6 +213,13 @@ class Journal:
             self._db.execute("begin immediate")
             self._open = True
         return self._db.execute(statement, values).rowcount
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> DiscogridError:
+    return DiscogridError(
+        f"the journal {path} cannot be used: {error}",
+        fix="Free some disk space, or move the file away to begin with an empty grid.",
+    )
 
 
 def _result(row: tuple[object, ...]) -> ResultRecord:

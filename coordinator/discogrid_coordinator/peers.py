@@ -56,8 +56,12 @@ class Peers:
 
     def free_name(self, wanted: str, node: NodeId) -> AgentId:
         """`wanted`, unless another node's agent has it: then with the beginning of this node's id."""
-        holder = self._agents.get(AgentId(wanted))
-        return AgentId(wanted) if holder is None or holder.node == node else AgentId(f"{wanted}-{node[:4]}")
+        longer = (AgentId(f"{wanted}-{node[:length]}") for length in range(4, len(node) + 1))
+        for name in (AgentId(wanted), *longer):
+            holder = self._agents.get(name)
+            if holder is None or holder.node == node:
+                return name
+        raise AssertionError("no other node has this node's whole id in its name")
 
     def told(self, job: JobId) -> list[Peer]:
         """The agents that have seen the job."""

@@ -5,8 +5,9 @@ import contextlib
 import logging
 import secrets
 import signal
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
 from discogrid.discovery import announced
+from discogrid.errors import DiscogridError, WireError
 from discogrid.grid import Grid
 from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, Hello, Message, Refused, Resync
 from discogrid.transfer import BlobServer
@@ -31,7 +33,7 @@ from discogrid_coordinator.watches import PUSH_S
 CLOCK_SKEW_S_MAX = 300.0
 SWEEP_S = 5.0
 STORE_BYTES_MAX = 200 << 30
-NAME_BYTES_MAX = 64
+NAME_CHARACTERS_MAX = 64
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Server:
         self._push_due: asyncio.TimerHandle | None = None
         self._pushed = 0.0
         self._last_used = 0.0
+        self._failure: DiscogridError | None = None
         self.endpoint = ""
 
     def stop(self) -> None:
@@ -60,7 +63,10 @@ class Server:
         self._stopping.set()
 
     async def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
-        """Serve until `stop`; `on_ready` gets the endpoint once clients and agents can dial it."""
+        """Serve until `stop`; `on_ready` gets the endpoint once clients and agents can dial it.
+
+        DiscogridError when it cannot listen, or cannot keep any more what it is told.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):
@@ -106,25 +112,34 @@ class Server:
                 await self._stopping.wait()
         finally:
             sweeping.cancel()
-            self._settle()
+            with self._kept():
+                pass
+            for timer in (self._timer, self._push_due):
+                if timer is not None:
+                    timer.cancel()
             self._channel.close()
             blobs.close()
             doorkeeper.close()
             journal.close()
             context.destroy(linger=transport.LINGER_MS)
+        if self._failure is not None:
+            raise self._failure
 
     # -- messages
 
     def _receive(self, batch: list[Received]) -> None:
-        for received in batch:
-            try:
-                self._hear(received)
-            except Exception:
-                # One peer's message must not end the grid for all others; the books stay whole, see Engine.tell.
-                log.exception(
-                    "a %s from %s was dropped", type(received.message).__name__, received.sender[:8]
-                )
-        self._settle()
+        with self._kept():
+            for received in batch:
+                try:
+                    self._hear(received)
+                except sqlite3.Error:
+                    raise
+                except Exception:
+                    # One peer's message must not end the grid for all others.
+                    log.exception(
+                        "a %s from %s was dropped", type(received.message).__name__, received.sender[:8]
+                    )
+        self._set_timers()
 
     def _hear(self, received: Received) -> None:
         if isinstance(received.message, Hello):
@@ -148,7 +163,7 @@ class Server:
             self._engine.outbox.put(received.route, refusal)
             return
         heard = asyncio.get_running_loop().time()
-        name = hello.name[:NAME_BYTES_MAX] or node[:8]
+        name = "".join(filter(str.isprintable, hello.name))[:NAME_CHARACTERS_MAX] or node[:8]
         if hello.role is Role.AGENT:
             agent = self._engine.peers.free_name(name, node)
             self._agents.hello(Peer(received.route, node, hello.role, hello.session, agent, heard), hello)
@@ -158,8 +173,30 @@ class Server:
         welcome = self._engine.welcome(AgentId(name), HEARTBEAT_S, LEASE_S, now)
         self._engine.outbox.put(received.route, welcome, (self._grid.roster.envelope,))
 
-    def _settle(self) -> None:
-        self._engine.settle(self._send)
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Nobody is told what happens inside before the journal has it; when that fails, the coordinator ends.
+
+        To go on would be to promise what is not kept. A restart takes up what the journal has, and so all that
+        anybody was told.
+        """
+        if self._failure is not None:
+            yield
+            return
+        try:
+            yield
+            self._engine.settle(self._send)
+        except sqlite3.Error as error:
+            log.critical("the journal cannot be written: %s", error)
+            self._engine.journal.rollback()
+            self._failure = DiscogridError(
+                f"the journal cannot be written: {error}",
+                why="Most likely the disk is full.",
+                fix="Free some disk space and start again: nothing that was acknowledged is lost.",
+            )
+            self.stop()
+
+    def _set_timers(self) -> None:
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
@@ -174,21 +211,26 @@ class Server:
             self._push_due = loop.call_at(due, self._push)
 
     def _send(self, route: bytes, message: Message, payload: Sequence[bytes]) -> None:
-        self._channel.send(message, *payload, route=route)
+        try:
+            self._channel.send(message, *payload, route=route)
+        except WireError:
+            log.exception("a %s was not sent", type(message).__name__)  # the others still leave
 
     # -- time
 
     def _time_passed(self) -> None:
         self._timer = None
-        self._engine.tell(events.TimePassed())
-        self._settle()
+        with self._kept():
+            self._engine.tell(events.TimePassed())
+        self._set_timers()
 
     def _push(self) -> None:
         self._push_due = None
         loop = asyncio.get_running_loop()
         self._pushed = loop.time()
-        more = self._engine.push()
-        self._engine.settle(self._send)
+        more = False
+        with self._kept():
+            more = self._engine.push()
         if more:
             self._push_due = loop.call_at(self._pushed + PUSH_S, self._push)
 
@@ -197,15 +239,16 @@ class Server:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
-            for peer in self._engine.peers.clients():
-                if now - peer.heard > CLIENT_SILENCE_S_MAX:
-                    self._clients.leave(peer)
+            with self._kept():
+                for peer in self._engine.peers.clients():
+                    if now - peer.heard > CLIENT_SILENCE_S_MAX:
+                        self._clients.leave(peer)
+            self._set_timers()
             if self._engine.busy or self._engine.peers.clients():
                 self._last_used = now
             if self._idle_s is not None and now - self._last_used > self._idle_s:
                 log.info("nothing to do for %.0f s: leaving", self._idle_s)
                 self.stop()
-            self._settle()
 
     # -- blobs
 
@@ -238,7 +281,7 @@ def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused |
             f"this grid's coordinator ({__version__}) speaks {PROTOCOL_OLDEST} to {PROTOCOL}",
             fix=f"Install the same version on both: pip install discogrid=={__version__}",
         )
-    if abs(hello.clock - now) > CLOCK_SKEW_S_MAX:
+    if not abs(hello.clock - now) <= CLOCK_SKEW_S_MAX:  # true for what is no number, too
         return Refused(
             code="clock",
             what=f"the clocks of this machine and of the coordinator differ by {abs(hello.clock - now):.0f} s",

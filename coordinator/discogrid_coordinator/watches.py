@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from discogrid.messages import Changed, LogPushed, Message
 from discogrid.types import Attempt, JobId, TaskState
 from discogrid.views import AgentView, JobView, TaskView
+from discogrid_coordinator.pages import first_page
 
 PUSH_S = 0.1
-PAGE_VIEWS = 64  # views in one message; a header holds 64 KiB
 WATCHES_MAX = 256
 FOLLOWERS_MAX = 256
 
@@ -122,12 +122,12 @@ class Watches:
         tasks: Sequence[TaskView],
         agents: Sequence[AgentView],
     ) -> None:
-        for at in range(0, max(len(jobs), len(tasks), len(agents)), PAGE_VIEWS):
-            page = slice(at, at + PAGE_VIEWS)
-            message = Changed(
-                request=watcher.request,
-                jobs=tuple(jobs[page]),
-                tasks=tuple(tasks[page]),
-                agents=tuple(agents[page]),
-            )
-            self._send(watcher.route, message, ())
+        while page := first_page(jobs):
+            jobs = jobs[len(page) :]
+            self._send(watcher.route, Changed(request=watcher.request, jobs=tuple(page)), ())
+        while rows := first_page(tasks):
+            tasks = tasks[len(rows) :]
+            self._send(watcher.route, Changed(request=watcher.request, tasks=tuple(rows)), ())
+        while lenders := first_page(agents):
+            agents = agents[len(lenders) :]
+            self._send(watcher.route, Changed(request=watcher.request, agents=tuple(lenders)), ())
