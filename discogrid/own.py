@@ -12,7 +12,7 @@ from discogrid.locks import is_held
 
 IDLE_S = 600.0
 IDLE_VARIABLE = "DISCOGRID_IDLE_EXIT"
-READY_S = 10.0
+READY_S = 20.0  # on a busy machine; one that goes down gives its tasks back first
 POLL_S = 0.02
 LOG_BYTES_MAX = 4 << 20
 
@@ -34,12 +34,33 @@ def is_running() -> bool:
 
 def ensure_own_grid() -> bool:
     """Start this machine's own grid unless it runs; True when it was started here. GridError when it does not come up."""
-    if is_running():
-        return False
+    started: subprocess.Popen[bytes] | None = None
+    until = time.monotonic() + READY_S
+    while not is_running():
+        # While the lock is held somebody else's grid comes up or goes down; ours would only make way for it.
+        if started is None or started.poll() is not None:
+            if started is not None and started.returncode != 0:
+                break
+            if not is_held(lock_file()):
+                started = _start()
+        if time.monotonic() > until:
+            break
+        time.sleep(POLL_S)
+    else:
+        return started is not None
+    raise GridError(
+        "this machine's own grid did not come up",
+        why=_last_words(places.log_file("own")),
+        fix=f"The whole story is in {places.log_file('own')}; `discogrid doctor` checks this machine.",
+    )
+
+
+def _start() -> subprocess.Popen[bytes]:
     log = places.log_file("own")
-    log.unlink(missing_ok=True) if log.exists() and log.stat().st_size > LOG_BYTES_MAX else None
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.unlink()
     with log.open("ab") as sink:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "discogrid", "up", "--own"],
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -48,18 +69,6 @@ def ensure_own_grid() -> bool:
             cwd=places.home(),
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
-    until = time.monotonic() + READY_S
-    while time.monotonic() < until:
-        if is_running():
-            return True
-        if process.poll() is not None and not is_held(lock_file()):
-            break
-        time.sleep(POLL_S)
-    raise GridError(
-        "this machine's own grid did not come up",
-        why=_last_words(log),
-        fix=f"The whole story is in {log}; `discogrid doctor` checks this machine.",
-    )
 
 
 def _last_words(log: Path) -> str:

@@ -70,11 +70,11 @@ async def _serve_own(idle_s: float, agent_options: list[str]) -> None:
             return  # somebody was faster
         own.ready_file().unlink(missing_ok=True)
         server = Server(open_grid(OWN), places.coordinator_folder(OWN), listen=own_endpoint(), idle_s=idle_s)
-        try:
-            async with AgentSupervisor(["--grid", OWN, *agent_options]).running():
+        async with AgentSupervisor(["--grid", OWN, *agent_options]).running():
+            try:
                 await server.run(lambda _: own.ready_file().touch(mode=0o600))
-        finally:
-            own.ready_file().unlink(missing_ok=True)
+            finally:
+                own.ready_file().unlink(missing_ok=True)
 
 
 async def _serve_home(
