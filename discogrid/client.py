@@ -106,7 +106,7 @@ class AsyncClient:
         self._session = secrets.token_hex(8)
         self._requests = 0
         self._answers: dict[int, asyncio.Future[Received]] = {}
-        self._pushes: dict[int, asyncio.Queue[Received | None]] = {}
+        self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
         self._heard = 0.0
         self._greeted: asyncio.Future[Welcome] | None = None
         self._jobs: dict[JobId, Job] = {}
@@ -364,12 +364,22 @@ class AsyncClient:
                             HandshakeRefused(message.what, why=message.why, fix=message.fix)
                         )
                 case Changed() | LogPushed():
-                    if (queue := self._pushes.get(message.request)) and queue.qsize() < QUEUE_PUSHES_MAX:
-                        queue.put_nowait(received)
+                    self._push(message.request, received)
+                case Refused() if message.request in self._pushes:
+                    self._push(message.request, refusal(message))
                 case Refused() | JobAccepted() | BlobsMissing() | Answer() | Results() | JobContent():
                     self._answer(message.request, received)
                 case _:
                     pass  # HeartbeatSeen and whatever a newer coordinator may say
+
+    def _push(self, request: int, pushed: Received | DiscogridError) -> None:
+        queue = self._pushes.get(request)
+        if queue is None:
+            return
+        if queue.qsize() == QUEUE_PUSHES_MAX:
+            pushed = GridError("this program reads what it watches too slowly; watch again for a new picture")
+        if queue.qsize() <= QUEUE_PUSHES_MAX:
+            queue.put_nowait(pushed)
 
     def _answer(self, request: int, received: Received) -> None:
         waiting = self._answers.pop(request, None)
@@ -410,14 +420,14 @@ class AsyncClient:
     async def _pushed(self, build: Callable[[int], Message]) -> AsyncIterator[AsyncIterator[Received]]:
         self._requests += 1
         request = self._requests
-        queue: asyncio.Queue[Received | None] = asyncio.Queue()
+        queue: asyncio.Queue[Received | DiscogridError] = asyncio.Queue()
         self._pushes[request] = queue
         self._channel.send(build(request))
 
         async def pushes() -> AsyncIterator[Received]:
-            while (received := await queue.get()) is not None:
-                yield received
-            raise self._unreachable("the coordinator is gone")
+            while isinstance(pushed := await queue.get(), Received):
+                yield pushed
+            raise pushed
 
         try:
             yield pushes()
@@ -434,8 +444,8 @@ class AsyncClient:
                 self._end_pushes()
 
     def _end_pushes(self) -> None:
-        for queue in self._pushes.values():
-            queue.put_nowait(None)
+        for request in self._pushes:
+            self._push(request, self._unreachable("the coordinator is gone"))
 
     def _blobs(self, store: BlobStore | None) -> BlobClient:
         """The blob connection, opened at first use; downloads go into `store`."""
