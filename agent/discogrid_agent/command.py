@@ -88,7 +88,8 @@ async def _lend(
                 f"an agent called {name!r} runs on this machine already",
                 fix="Stop it, or choose another --name.",
             )
-        endpoint = parse_endpoint(coordinator) if coordinator else await _endpoint(grid)
+        # A variable or setting that names a joined grid's coordinator says nothing about this machine's own.
+        endpoint = parse_endpoint(coordinator) if coordinator and not grid.own else await _endpoint(grid)
         folder = places.agent_folder(grid.name, name)
         service = Service(grid, endpoint, folder, name=name, offer=offer, limits=limits, box=box)
         log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from discogrid import places
 from discogrid.cli.console import Console
 from discogrid.cli.interrupts import Interrupts
 from discogrid.cli.look import counts_text, exit_code_of, failed_task, plural
@@ -66,14 +67,15 @@ class Follower:
         """Until the job has ended or its user leaves; says how it went."""
         if self._stay.wish is not None:
             self._download = await Download.begin(self._client, self._job, self._stay.wish)
+        following = asyncio.create_task(self._to_the_end())
         try:
             with Interrupts() as interrupts:
-                following = asyncio.create_task(self._to_the_end())
                 while not await _first(following, interrupts):
                     if (left := await self._interrupted(following, interrupts)) is not None:
                         return left
                 folder = following.result()
         finally:
+            await _stop(following)
             if self._download is not None:
                 await self._download.close()
         self._tell_end(folder)
@@ -156,9 +158,14 @@ class Follower:
             for agent, reason in list(reasons.items())[:FAILURES_TOLD]:
                 self._narration.say(f"waiting: {printable(agent)} {printable(reason)}")
             if not reasons:
-                self._narration.say(
-                    "waiting: the grid has no agent yet; `discogrid agent` on any of your machines adds one"
-                )
+                self._narration.say(f"waiting: {self._agentless()}")
+
+    def _agentless(self) -> str:
+        if self._client.grid.own:
+            return (
+                f"this machine's agent has not come up; its log is {printable(str(places.log_file('own')))}"
+            )
+        return "the grid has no agent yet; `discogrid agent` on any of your machines adds one"
 
     async def _unplaced(self, what: str) -> NoAgentFits:
         reasons = await self._client.why(self._job.id)
@@ -194,13 +201,11 @@ class Follower:
                 if await asyncio.wait_for(_first(following, interrupts), DETACH_S):
                     return None
             except TimeoutError:
-                await _stop(following)
                 return Outcome(self._job, None, ExitCode.INTERRUPTED)
         self._narration.say(f"Cancelling job {job}…")
         await self._client.cancel(job)
         if await _first(following, interrupts):
             return None
-        await _stop(following)
         return Outcome(self._job, None, ExitCode.INTERRUPTED)
 
     # -- the end
@@ -236,7 +241,7 @@ def failure_of(job: JobView, tasks: list[TaskView]) -> DiscogridError:
         told.append(f"… and {len(failed) - FAILURES_TOLD} more: discogrid tasks {job.id} --state failed")
     first = failed[0].label if failed else job.id
     return DiscogridError(
-        f"{plural(len(failed), 'task')} of {job.counts.total} in {job.id} failed",
+        f"{len(failed)} of {plural(job.counts.total, 'task')} of {job.id} failed",
         why="\n".join(told) or job.reason,
         fix=f"`discogrid logs {first}` prints all that it wrote.",
     )

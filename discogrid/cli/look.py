@@ -215,6 +215,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def last_line(reason: str) -> str:
+    """What a table shows of a reason: its last line, where an exception says its name."""
+    return reason.strip().rpartition("\n")[2].strip()
+
+
 def counts_text(counts: Counts) -> str:
     """`12 of 20 done, 1 failed, 2 running`: what there is none of is left out."""
     rest = {
@@ -272,7 +277,7 @@ def job_row(job: JobView) -> list[str]:
     took = "" if job.started is None else duration_text((job.ended or now) - job.started)
     done = f"{counts.ended}/{counts.total}"
     age = duration_text(now - job.created)
-    return [job.id, job.name, job.state.value, done, age, took, job.reason]
+    return [job.id, job.name, job.state.value, done, age, took, last_line(job.reason)]
 
 
 def _task_row(task: TaskView) -> list[str]:
@@ -284,7 +289,7 @@ def _task_row(task: TaskView) -> list[str]:
         str(task.attempt) if task.attempt else "",
         "" if task.seconds is None else duration_text(task.seconds),
         "" if task.exit is None else str(task.exit),
-        task.reason,
+        last_line(task.reason),
     ]
 
 
