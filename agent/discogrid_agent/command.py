@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -76,6 +77,7 @@ def agent(
         slots=slots or cpu_count(), memory_bytes=lent, sandbox=box.level, capabilities=capabilities()
     )
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
     asyncio.run(_lend(grid, coordinator, shown, offer, limits, box, leash=leash))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 
@@ -33,7 +34,7 @@ _quiet_presence = click.option(
 @click.pass_obj
 def coordinator(console: Console, listen: str, no_announce: bool) -> None:
     """Run the grid's coordinator: it takes jobs in, schedules them, and keeps their results."""
-    _log_to_stderr()
+    _prepare_to_serve()
     asyncio.run(_serve_home(console, listen, announce=not no_announce, agent_options=None))
 
 
@@ -55,7 +56,7 @@ def up(
     idle_exit: float | None,
 ) -> None:
     """Run the coordinator and this machine's agent together, until interrupted."""
-    _log_to_stderr()
+    _prepare_to_serve()
     options = ["--slots", str(slots)] if slots else []
     if own_grid:
         idle_s = idle_exit or parse_duration(os.environ.get(own.IDLE_VARIABLE, f"{own.IDLE_S:.0f}s"))
@@ -106,7 +107,8 @@ async def _serve_home(
             await server.run(ready)
 
 
-def _log_to_stderr() -> None:
+def _prepare_to_serve() -> None:
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"
     )
