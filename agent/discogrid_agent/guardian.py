@@ -11,10 +11,9 @@ import sys
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from discogrid_agent.sandbox.processes import children
+from discogrid_agent.sandbox.processes import adopt_orphans, children
 
 _DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
-_SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _SENT_BY_KERNEL: Final = 0x80  # SI_KERNEL: Ctrl-C in a terminal, which the agent gets as well
 
@@ -25,7 +24,7 @@ def stand_guard() -> None:
     Before any thread is started. Signals that end or steer this process are passed on to the agent.
     """
     library = ctypes.CDLL(None)
-    library.prctl(_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     signals = {signal.SIGCHLD, *_PASSED_ON}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # none is lost between fork and wait
     guard = os.getpid()

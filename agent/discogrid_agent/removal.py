@@ -2,54 +2,80 @@
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_DEPTH_MAX = 16  # folders entered inside each other; one that is deeper is moved up first
+
+
 def remove_tree(folder: Path) -> None:
     """Remove `folder`, if it is there, and all in it; no link is followed.
 
-    A folder inside is moved up to the top before it is cleared, so that no depth exhausts stack, descriptors or the
-    length of a path. Call it when nothing writes there any more.
+    No depth exhausts stack, descriptors or the length of a path. Call it when nothing writes there any more.
     """
     try:
         top = os.open(folder, _FOLDER)
     except FileNotFoundError:
         return
     try:
-        prefix = secrets.token_hex(8)
-        moved = 0
-        waiting = _clear(top, top, f"{prefix}-{moved}-")
-        while waiting:
-            name = waiting.pop()
-            inside = os.open(name, _FOLDER, dir_fd=top)
-            try:
-                moved += 1
-                waiting += _clear(inside, top, f"{prefix}-{moved}-")
-            finally:
-                os.close(inside)
-            os.rmdir(name, dir_fd=top)
+        removal = _Removal(top)
+        removal.clear(top, 0)
+        while removal.moved:
+            name = removal.moved.pop()
+            removal.remove(top, name, 0)
     finally:
         os.close(top)
-    folder.rmdir()
+    os.rmdir(folder)
 
 
-def _clear(folder: int, top: int, prefix: str) -> list[str]:
-    """Empty a folder; the names under which its own folders now wait in `top`."""
-    with os.scandir(folder) as entries:
-        found = list(entries)
-    moved: list[str] = []
-    for entry in found:
-        if not entry.is_dir(follow_symlinks=False):
-            os.unlink(entry.name, dir_fd=folder)
-            continue
-        with suppress(OSError):
-            os.rmdir(entry.name, dir_fd=folder)
-            continue
-        os.chmod(entry.name, 0o700, dir_fd=folder)  # the task may have closed it
-        name = f"{prefix}{len(moved)}"
-        os.rename(entry.name, name, src_dir_fd=folder, dst_dir_fd=top)
-        moved.append(name)
-    return moved
+class _Removal:
+    """One removal below one folder."""
+
+    def __init__(self, top: int) -> None:
+        self.moved: list[str] = []  # folders that now wait in the top folder
+        self._top = top
+        self._prefix = ""
+        self._count = 0
+
+    def clear(self, folder: int, depth: int) -> None:
+        """Empty a folder."""
+        with os.scandir(folder) as entries:
+            found = list(entries)
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+            elif depth < _DEPTH_MAX:
+                self.remove(folder, entry.name, depth + 1)
+            else:
+                self._move_up(folder, entry.name)
+
+    def remove(self, folder: int, name: str, depth: int) -> None:
+        """Remove a folder in a folder."""
+        with suppress(OSError):  # it is empty more often than not
+            os.rmdir(name, dir_fd=folder)
+            return
+        try:
+            inside = os.open(name, _FOLDER, dir_fd=folder)
+        except PermissionError:
+            os.chmod(name, 0o700, dir_fd=folder)
+            inside = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            if not os.fstat(inside).st_mode & stat.S_IWUSR:
+                os.fchmod(inside, 0o700)
+            self.clear(inside, depth)
+        finally:
+            os.close(inside)
+        os.rmdir(name, dir_fd=folder)
+
+    def _move_up(self, folder: int, name: str) -> None:
+        os.chmod(name, 0o700, dir_fd=folder)  # moving a folder writes into it
+        if not self._prefix:
+            self._prefix = secrets.token_hex(8)
+        self._count += 1
+        moved = f"{self._prefix}-{self._count}"
+        os.rename(name, moved, src_dir_fd=folder, dst_dir_fd=self._top)
+        self.moved.append(moved)

@@ -110,7 +110,8 @@ class Runner:
             return await asyncio.to_thread(finish)
         finally:
             del self._running[task.attempt]
-            work.remove()
+            if not work.removed:
+                work.remove()
 
     def kill(self, attempt: Attempt, reason: str) -> None:
         """End an attempt, which then ends as cancelled; nothing happens when it is not running."""

@@ -19,6 +19,7 @@ from discogrid_agent.sandbox.box import Owner
 
 RESULT_FOLDER: Final = "run-result"
 NAME_BYTES_MAX: Final = 255  # of a file system
+SMALL_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 64 * MIB  # asked of the kernel at once
 
 
@@ -40,6 +41,7 @@ class WorkFolder:
         self.work = path / "work"
         self.temporary = path / "tmp"
         self.result = self.work / RESULT_FOLDER
+        self.removed = False
         self._owner = owner
 
     def lay_out(self, files: Sequence[Placed]) -> None:
@@ -57,21 +59,25 @@ class WorkFolder:
     def remove(self) -> None:
         """Remove everything, whatever the task left behind."""
         remove_tree(self.path)
+        self.removed = True
 
     def _copy(self, file: Placed) -> None:
-        target = self.work / file.name
         mode = 0o700 if file.executable else 0o600
-        descriptor = os.open(
-            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-        )
-        with open(descriptor, "wb", buffering=0) as copy:
-            if isinstance(file.source, bytes):
-                copy.write(file.source)
-            else:
-                with open(file.source, "rb") as source:
-                    _copy_bytes(source.fileno(), descriptor, os.fstat(source.fileno()).st_size)
-            if self._owner is not None:
-                os.fchown(descriptor, self._owner.uid, self._owner.gid)
+        source = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            copy = os.open(
+                self.work / file.name,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                mode,
+            )
+            try:
+                _copy_bytes(source, copy)
+                if self._owner is not None:
+                    os.fchown(copy, self._owner.uid, self._owner.gid)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(source)
 
     def _give(self, folder: Path) -> None:
         if self._owner is not None:
@@ -97,8 +103,15 @@ def check_names(names: Sequence[str]) -> None:
         seen[name] = "another file of the task"
 
 
-def _copy_bytes(source: int, target: int, size: int) -> None:
-    """By the kernel, sharing blocks where the file system can; else through memory."""
+def _copy_bytes(source: int, target: int) -> None:
+    """Through memory when it is little; else by the kernel, which shares blocks where the file system can."""
+    size = os.fstat(source).st_size
+    if size <= SMALL_BYTES:
+        content = os.read(source, size + 1)
+        if len(content) == size == os.write(target, content):
+            return
+        os.lseek(source, 0, os.SEEK_SET)
+        os.lseek(target, 0, os.SEEK_SET)
     done = 0
     try:
         while done < size:

@@ -106,6 +106,10 @@ async def gone(mark: str, within: float) -> bool:
     return True
 
 
+def state_of(process: int) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def living(mark: str) -> list[int]:
     """Processes whose command line holds `mark`, zombies left out."""
     found = []
@@ -113,7 +117,7 @@ def living(mark: str) -> list[int]:
         if name.isdigit() and int(name) != os.getpid():
             try:
                 command = Path(f"/proc/{name}/cmdline").read_bytes()
-                state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
+                state = state_of(int(name))
             except OSError:
                 continue
             if mark.encode() in command and state != "Z":

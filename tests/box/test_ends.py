@@ -13,7 +13,8 @@ import pytest
 from discogrid.types import MIB, Limits, Outcome
 from discogrid_agent.runner import Ended, Runner
 from discogrid_agent.sandbox.box import Box
-from tests.box.bench import Bench, appeared, content, gone, living, outputs, stderr, stdout
+from discogrid_agent.sandbox.processes import children
+from tests.box.bench import Bench, appeared, content, gone, living, outputs, state_of, stderr, stdout
 
 # Two levels of double forks that leave the session, and ignore what can be ignored.
 DAEMONS = """
@@ -349,3 +350,9 @@ async def test_a_dropped_archive_is_gone(bench: Bench) -> None:
     bench.runner.drop(ended.attempt)
     bench.runner.drop(ended.attempt)
     assert not list((bench.folder / "agent" / "archives").iterdir())
+
+
+async def test_no_dead_process_stays_behind(any_bench: Bench) -> None:
+    for _ in range(5):
+        await any_bench.run(daemons("dead", ""))
+    assert not [child for child in children(os.getpid()) if state_of(child) == "Z"]

@@ -20,6 +20,7 @@ from discogrid.types import MIB, SandboxLevel
 from discogrid_agent.sandbox.box import Scene
 from discogrid_agent.sandbox.credentials import acting_as, task_owner
 from discogrid_agent.sandbox.interpreter import own_interpreter
+from discogrid_agent.sandbox.processes import adopt_orphans
 from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs, unseen
 from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.seccomp import filter_program
@@ -49,6 +50,7 @@ class StrictBox:
 
     def __init__(self, bwrap: Path) -> None:
         """SandboxError when the agent's own Python cannot be shown; `settle` before the first `start`."""
+        adopt_orphans()  # a box's process 1 outlives the bwrap that started it, by a moment
         self.owner = task_owner()
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
+from discogrid.errors import DiscogridError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import BoxEnd, Owner
 from discogrid_agent.sandbox.credentials import acting_as
@@ -22,9 +23,10 @@ from discogrid_agent.sandbox.processes import descendants
 OPEN_FILES: Final = 4096  # descriptors of one process
 # Above the limit, so that a task that goes over it is seen and stopped by name, not only refused its fork.
 PROCESSES_MARGIN: Final = 16
+REPORT_S: Final = 2.0  # for bwrap to name its process 1, once it is to be killed; it takes a millisecond
 _REPORT_BYTES: Final = 4096  # of bwrap's status; it is two short lines
 _FIRST_TO_GO: Final = (
-    "1000"  # oom_score_adj: out of memory, the kernel takes a task before a program of the owner
+    b"1000"  # oom_score_adj: out of memory, the kernel takes a task before a program of the owner
 )
 
 
@@ -79,13 +81,10 @@ class StrictBoxed:
         self._owner = owner
         self._killed = False
         self._reported = b""
-        self._report_open = True
         self._init: int | None = None  # the box's process 1
         self._init_alive: int | None = None  # its pidfd, until it is dead and all others with it
         self._started: float | None = None
         self._stopped = 0.0
-        self._outer: int | None = os.pidfd_open(process.pid)
-        loop.add_reader(self._outer, self._on_outer_ended)
         loop.add_reader(channels.report, self._on_report)
 
     def processes(self) -> list[int]:
@@ -110,72 +109,82 @@ class StrictBoxed:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._init_alive, signal.SIGKILL)
             self._process.kill()
+        elif not self.ended.done():
+            self._loop.call_later(REPORT_S, self._process.kill)
 
     def _on_report(self) -> None:
-        try:
-            part = os.read(self._channels.report, _REPORT_BYTES)
-        except BlockingIOError:
-            return
-        self._reported += part
-        if not part or len(self._reported) > _REPORT_BYTES:
+        """Learn which process is the box's first, or that bwrap has failed before there was one."""
+        part = self._read_report()
+        init = _field(self._reported, "child-pid")
+        if init is not None or not part or len(self._reported) > _REPORT_BYTES:
             self._loop.remove_reader(self._channels.report)
-            self._report_open = False
-        if (
-            self._init is None
-            and (init := _field(self._reported, "child-pid")) is not None
-            and self._outer is not None
-        ):
-            self._release(init)
+            if init is None or not self._release(init):
+                self._reap()
 
-    def _release(self, init: int) -> None:
-        """Process 1 is there and held back: bind it, then let it go."""
-        self._init = init
+    def _release(self, init: int) -> bool:
+        """Process 1 is held back: limit it, then let it go; False when it is dead already."""
         try:
             self._init_alive = os.pidfd_open(init)
         except ProcessLookupError:
-            return  # it died; so will the outer bwrap
+            return False
+        self._init = init
         self._loop.add_reader(self._init_alive, self._on_init_ended)
         if self._killed:
             self.kill()
-            return
-        with (
-            suppress(ProcessLookupError),
-            acting_as(self._owner),
-        ):  # root without CAP_SYS_RESOURCE may not, its user may
-            set_limits(init, self._limits, processes=self._limits.processes + PROCESSES_MARGIN)
-        with suppress(OSError), open(f"/proc/{init}/oom_score_adj", "w") as adjustment:
-            adjustment.write(_FIRST_TO_GO)
+            return True
+        try:
+            with acting_as(
+                self._owner
+            ):  # root without CAP_SYS_RESOURCE may not limit others, their own user may
+                set_limits(init, self._limits, processes=self._limits.processes + PROCESSES_MARGIN)
+        except (OSError, DiscogridError):  # without its limits it does not run: a box that failed
+            self.kill()
+            return True
+        with suppress(OSError):
+            _write(f"/proc/{init}/oom_score_adj", _FIRST_TO_GO)
         self._started = self._loop.time()
         os.write(self._channels.hold, b"\0")
-
-    def _on_outer_ended(self) -> None:
-        if self._process.poll() is None:
-            return
-        self._stopped = self._loop.time()
-        assert self._outer is not None
-        self._loop.remove_reader(self._outer)
-        os.close(self._outer)
-        self._outer = None
-        if self._report_open:
-            self._on_report()
-        self._end_when_dead()
+        return True
 
     def _on_init_ended(self) -> None:
         assert self._init_alive is not None
         self._loop.remove_reader(self._init_alive)
         os.close(self._init_alive)
         self._init_alive = None
-        self._end_when_dead()
+        self._reap()
 
-    def _end_when_dead(self) -> None:
-        if self._outer is not None or self._init_alive is not None:
+    def _reap(self) -> None:
+        """All in the box is dead; the outer bwrap has ended, or does so now."""
+        self._stopped = self._loop.time()
+        if self._process.poll() is not None:
+            self._finish()
             return
-        if self._report_open:
-            self._loop.remove_reader(self._channels.report)
-            self._report_open = False
+        outer = os.pidfd_open(self._process.pid)
+
+        def on_ended() -> None:
+            self._loop.remove_reader(outer)
+            os.close(outer)
+            self._process.wait()
+            self._finish()
+
+        self._loop.add_reader(outer, on_ended)
+
+    def _finish(self) -> None:
+        while self._read_report():
+            pass
         self._channels.close()
-        if not self.ended.done():
-            self.ended.set_result(self._end())
+        if self._init is not None:
+            with suppress(ChildProcessError):  # reaped by the outer bwrap, or never adopted
+                os.waitpid(self._init, os.WNOHANG)
+        self.ended.set_result(self._end())
+
+    def _read_report(self) -> bytes:
+        """What bwrap reported next; nothing when that is all, for now or for ever."""
+        with suppress(BlockingIOError):
+            part = os.read(self._channels.report, _REPORT_BYTES)
+            self._reported += part
+            return part
+        return b""
 
     def _end(self) -> BoxEnd:
         seconds = self._stopped - self._started if self._started is not None else 0.0
@@ -198,9 +207,19 @@ def set_limits(process: int, limits: Limits, *, processes: int | None = None) ->
     if processes is not None:
         wanted.append((resource.RLIMIT_NPROC, processes))
     for kind, value in wanted:
-        hard = resource.prlimit(process, kind)[1]
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.prlimit(process, kind, (allowed, allowed))
+        try:
+            resource.prlimit(process, kind, (value, value))
+        except (ValueError, PermissionError):  # the agent itself may have less
+            hard = resource.prlimit(process, kind)[1]
+            resource.prlimit(process, kind, (min(value, hard), min(value, hard)))
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
 
 
 def _field(reported: bytes, name: str) -> int | None:

@@ -5,7 +5,6 @@ task hides one on purpose. What it does not: a task reads and changes whatever t
 """
 
 import asyncio
-import ctypes
 import os
 import secrets
 import shutil
@@ -21,11 +20,10 @@ from discogrid.errors import SandboxError
 from discogrid.types import SandboxLevel
 from discogrid_agent.sandbox.box import BoxEnd, Owner, Scene
 from discogrid_agent.sandbox.interpreter import Interpreter
-from discogrid_agent.sandbox.processes import children, descendants
+from discogrid_agent.sandbox.processes import adopt_orphans, children, descendants
 from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs
 from discogrid_agent.sandbox.strict_boxed import set_limits
 
-_SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER
 _MARK: Final = "DISCOGRID_BOX"  # tells whose an orphan is
 _SWEEPS_MAX: Final = 100  # a task that starts processes faster than this ends them wins, at this level
 
@@ -43,7 +41,7 @@ class Unboxed:
         # When the agent is killed, the kernel ends the task's first process at least.
         setpriv = shutil.which("setpriv")
         self._prefix = () if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--")
-        ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
 
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
@@ -100,6 +98,7 @@ class UnboxedTask:
         self._mark = mark
         self._started = time.monotonic()
         self._alive = os.pidfd_open(process.pid)
+        _first_processes.add(process.pid)
         loop.add_reader(self._alive, self._on_ended)
 
     def processes(self) -> list[int]:
@@ -123,6 +122,7 @@ class UnboxedTask:
         if self._process.poll() is None:
             return
         seconds = time.monotonic() - self._started
+        _first_processes.discard(self._process.pid)
         self._loop.remove_reader(self._alive)
         os.close(self._alive)
         with suppress(ProcessLookupError, PermissionError):
@@ -133,6 +133,7 @@ class UnboxedTask:
                 break
             for orphan in orphans:
                 _end(orphan)
+        _reap_adopted()
         self.ended.set_result(BoxEnd(ran=True, exit=self._process.returncode, seconds=seconds))
 
     def _orphans(self) -> list[int]:
@@ -153,3 +154,16 @@ def _end(orphan: int) -> None:
             os.kill(process, signal.SIGKILL)
     with suppress(ChildProcessError):
         os.waitpid(orphan, 0)
+
+
+def _reap_adopted() -> None:
+    """Let go of dead orphans. A process that the agent started for itself is in the agent's own session."""
+    session = os.getsid(0)
+    for child in children(os.getpid()):
+        with suppress(OSError, IndexError), open(f"/proc/{child}/stat", "rb") as told:
+            state, _, _, its_session = told.read().rpartition(b")")[2].split()[:4]
+            if state == b"Z" and int(its_session) != session and child not in _first_processes:
+                os.waitpid(child, os.WNOHANG)
+
+
+_first_processes: Final[set[int]] = set()  # of tasks that run: their ends are waited for
