@@ -63,21 +63,21 @@ class WorkFolder:
 
     def _copy(self, file: Placed) -> None:
         mode = 0o700 if file.executable else 0o600
-        source = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        copy = os.open(self.work / file.name, flags, mode)
         try:
-            copy = os.open(
-                self.work / file.name,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-                mode,
-            )
-            try:
-                _copy_bytes(source, copy)
-                if self._owner is not None:
-                    os.fchown(copy, self._owner.uid, self._owner.gid)
-            finally:
-                os.close(copy)
+            if isinstance(file.source, bytes):
+                _write(copy, file.source)
+            else:
+                source = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    _copy_bytes(source, copy)
+                finally:
+                    os.close(source)
+            if self._owner is not None:
+                os.fchown(copy, self._owner.uid, self._owner.gid)
         finally:
-            os.close(source)
+            os.close(copy)
 
     def _give(self, folder: Path) -> None:
         if self._owner is not None:
@@ -101,6 +101,12 @@ def check_names(names: Sequence[str]) -> None:
                 fix="Rename one of them and submit again.",
             )
         seen[name] = "another file of the task"
+
+
+def _write(target: int, content: bytes) -> None:
+    done = 0
+    while done < len(content):
+        done += os.write(target, content[done:])
 
 
 def _copy_bytes(source: int, target: int) -> None:

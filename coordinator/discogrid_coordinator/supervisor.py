@@ -20,7 +20,8 @@ class AgentSupervisor:
 
     def __init__(self, options: Sequence[str]) -> None:
         """`options` are the agent's."""
-        self._command = [sys.executable, "-m", "discogrid", "agent", "--leash", *options]
+        # -P: a user's own copy.py in the working directory is not the library's copy.
+        self._command = [sys.executable, "-P", "-m", "discogrid", "agent", "--leash", *options]
         self._process: asyncio.subprocess.Process | None = None
 
     @contextlib.asynccontextmanager
