@@ -767,12 +767,56 @@ async def test_uploads_are_bounded_and_the_next_ones_wait(
 ) -> None:
     monkeypatch.setattr(server_module, "INCOMING_PEER_MAX", 2)
     remote = opened.store("remote")
-    opened.serve(remote)
+    open_at_once: list[int] = []
+
+    def count(_peer: str, _digest: Digest, _size: int) -> bool:
+        open_at_once.append(len(server._uploads))
+        return True
+
+    server = opened.serve(remote, may_write=count)
     client = opened.dial()
     contents = [content_of(4 * CHUNK_BYTES) for _ in range(6)]
     async with asyncio.timeout(SOON_S):
         await asyncio.gather(*(client.put(content, digest, len(content)) for content, digest in contents))
     assert all(remote.has(digest) for _, digest in contents)
+    assert max(open_at_once) == 2
+
+
+async def test_an_upload_that_is_offered_again_counts_as_alive(opened: Line) -> None:
+    answers: asyncio.Queue[Received] = asyncio.Queue()
+    remote = opened.store("remote")
+    server = opened.serve(remote)
+    channel = opened.play_client(answers)
+
+    async def offer_again() -> None:
+        channel.send(OfferBlob(digest=BIG_DIGEST, size=len(BIG)))
+        async with asyncio.timeout(SOON_S):
+            assert (await answers.get()).message == GRANT
+
+    def grow_old_and_sweep(*, before: bool) -> int:
+        for upload in server._uploads.values():
+            upload.heard -= 1000.0 if before else 0.0
+        server._sweeping.cancel()
+        server._sweep()
+        return len(parts_in(remote))
+
+    await offer_again()
+    assert grow_old_and_sweep(before=False) == 1
+    for upload in server._uploads.values():
+        upload.heard -= 1000.0
+    await offer_again()
+    assert grow_old_and_sweep(before=False) == 1
+    assert grow_old_and_sweep(before=True) == 0
+
+
+async def test_a_blob_that_is_served_counts_as_used(opened: Line) -> None:
+    remote = opened.store("remote", capacity_bytes=30)
+    opened.serve(remote)
+    served, unused = remote.put_bytes(b"s" * 10), remote.put_bytes(b"u" * 10)
+    await opened.dial(opened.store("local")).get(served, 10)
+    remote.put_bytes(b"n" * 20)
+    assert remote.has(served)
+    assert not remote.has(unused)
 
 
 async def test_a_server_that_ends_leaves_no_part_of_an_upload(opened: Line) -> None:
