@@ -5,7 +5,7 @@ agent has dealt with the falsehood too.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from discogrid import merkle
-from discogrid.bundle import JOB_TYPE, Leaf, encode_leaf, seal_job
+from discogrid.bundle import JOB_TYPE, Job, Leaf, digest_of_payload, encode_leaf, seal_job
 from discogrid.keys import Identity
 from discogrid.messages import JobEnded, JobSpec, RunTasks, TasksReturned, Welcome
 from discogrid.trust import Member
@@ -72,11 +72,12 @@ async def nothing_ran(thief: FalseCoordinator, box: CountingBox, parcel: Parcel)
     )
 
 
-def resealed(parcel: Parcel, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
-    """The job's envelope with another manifest under the signature of the first."""
+def changed(parcel: Parcel, change: dict[str, Any]) -> Parcel:
+    """The parcel with another manifest under the signature of the first, and a name that fits it."""
     kind, payload, signatures = msgpack.unpackb(parcel.job.envelope)
-    plain = msgspec.msgpack.decode(payload)
-    return bytes(msgpack.packb([kind, msgspec.msgpack.encode(change(plain)), signatures]))
+    other = msgspec.msgpack.encode({**msgspec.msgpack.decode(payload), **change})
+    envelope = bytes(msgpack.packb([kind, other, signatures]))
+    return Parcel(Job(parcel.job.manifest, digest_of_payload(other), envelope), parcel.leaves)
 
 
 # What it cannot change: the manifest.
@@ -114,15 +115,22 @@ CHANGES: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", [*CHANGES, "script"])
 async def test_a_changed_manifest_runs_nothing(thief: FalseCoordinator, box: CountingBox, field: str) -> None:
-    parcel = thief.parcel()
     evil = msgspec.to_builtins(thief.put(EVIL_SCRIPT, "canary.py"))
-    envelope = resealed(parcel, lambda plain: {**plain, field: CHANGES.get(field, evil)})
-    assert envelope != parcel.job.envelope
-    await thief.offer(parcel, envelope=envelope)
+    parcel = changed(thief.parcel(), {field: CHANGES.get(field, evil)})
+    await thief.offer(parcel)
     await thief.assign(parcel, parcel.run(0, 1))
-    await thief.until(lambda: parcel.run(0, 1).attempts()[0] in thief.done)
-    assert thief.done[parcel.run(0, 1).attempts()[0]][0].outcome is Outcome.REFUSED
+    assert (await thief.ended(parcel.run(0, 1)))[0].outcome is Outcome.REFUSED
     await nothing_ran(thief, box, parcel)
+
+
+async def test_the_same_manifest_under_the_same_signature_runs(
+    thief: FalseCoordinator, box: CountingBox
+) -> None:
+    """The harmless twin of the changed ones: taking an envelope apart and putting it together refuses nothing."""
+    parcel = changed(thief.parcel(["a.txt"]), {})
+    await thief.offer(parcel)
+    await thief.assign(parcel, parcel.run(0, 1))
+    assert thief.canary(await thief.ended(parcel.run(0, 1))) == HARMLESS
 
 
 async def test_a_job_that_the_thief_signed_itself_runs_nothing(
