@@ -71,11 +71,25 @@ class Server:
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self.stop)
+        with contextlib.ExitStack() as closing:
+            self._open(closing)
+            async with self._announced():
+                on_ready(self.endpoint)
+                await self._stopping.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _open(self, closing: contextlib.ExitStack) -> None:
+        """Begin to listen; `closing` undoes it in turn, also when it fails half-way."""
+        loop = asyncio.get_running_loop()
         context = transport.new_context()
+        closing.callback(context.destroy, linger=transport.LINGER_MS)
         keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         doorkeeper = transport.Doorkeeper(context, self._grid.roster.admitted)
+        closing.callback(doorkeeper.close)
         store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         journal = Journal(self._folder / "journal.sqlite")
+        closing.callback(journal.close)
         blobs = BlobServer(
             lambda take: transport.listen(
                 context,
@@ -89,6 +103,7 @@ class Server:
             may_read=self._may_read,
             may_write=self._may_write,
         )
+        closing.callback(blobs.close)
         self._engine = Engine(
             self._grid,
             store,
@@ -103,27 +118,19 @@ class Server:
         self._channel = Channel(
             lambda take: transport.listen(context, self._listen, keys, doorkeeper, take), self._receive
         )
+        closing.callback(self._channel.close)
         self.endpoint = self._channel.endpoint
         self._last_used = loop.time()
         sweeping = loop.create_task(self._sweep())
-        try:
-            async with self._announced():
-                on_ready(self.endpoint)
-                await self._stopping.wait()
-        finally:
-            sweeping.cancel()
-            with self._kept():
-                pass
-            for timer in (self._timer, self._push_due):
-                if timer is not None:
-                    timer.cancel()
-            self._channel.close()
-            blobs.close()
-            doorkeeper.close()
-            journal.close()
-            context.destroy(linger=transport.LINGER_MS)
-        if self._failure is not None:
-            raise self._failure
+        closing.callback(sweeping.cancel)
+        closing.callback(self._say_last_words)
+
+    def _say_last_words(self) -> None:
+        with self._kept():
+            pass
+        for timer in (self._timer, self._push_due):
+            if timer is not None:
+                timer.cancel()
 
     # -- messages
 
