@@ -1,0 +1,173 @@
+"""What the journal keeps, and what it refuses."""
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discogrid.errors import DiscogridError
+from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, TaskState
+from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
+
+JOB = JobId("k3f9")
+ARCHIVE = Digest("blake3:" + "a" * 64)
+
+
+def job(id_: str = JOB, **other: Any) -> JobRecord:
+    known = {
+        "digest": Digest(f"digest of {id_}"),
+        "envelope": b"e",
+        "leaves": b"l",
+        "created": 1.0,
+        "held": False,
+    }
+    return JobRecord(id=JobId(id_), **{**known, "state": JobState.QUEUED, **other})
+
+
+def result(
+    index: int = 0, number: int = 1, state: TaskState | None = TaskState.DONE, **other: Any
+) -> ResultRecord:
+    known: dict[str, Any] = {
+        "attempt": Attempt(JOB, index, number, 7),
+        "agent": AgentId("attic"),
+        "outcome": Outcome.SUCCEEDED if state is TaskState.DONE else Outcome.SCRIPT_FAILED,
+        "exit": 0,
+        "started": 1.0,
+        "ended": 2.0,
+        "seconds": 1.0,
+        "reason": "",
+        "archive": ARCHIVE,
+        "archive_bytes": 3,
+        "envelope": b"signed",
+        "state": state,
+    }
+    return ResultRecord(**{**known, **other})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+def reopened(journal: Journal, path: Path) -> Journal:
+    journal.close()
+    return Journal(path)
+
+
+def test_a_committed_job_survives_the_kill_of_its_process_and_an_open_one_does_not(path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from discogrid.types import JobState
+        from discogrid_coordinator.journal import JobRecord, Journal
+        journal = Journal(Path({str(path)!r}))
+        journal.add_job(JobRecord("kept", "d1", b"e", b"l", 1.0, False, JobState.QUEUED))
+        journal.start_job("kept", 5.0)
+        journal.commit()
+        journal.add_job(JobRecord("lost", "d2", b"e", b"l", 2.0, False, JobState.QUEUED))
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    assert killed.returncode == -9
+    journal = Journal(path)
+    assert [(kept.id, kept.state, kept.started) for kept in journal.jobs()] == [
+        ("kept", JobState.RUNNING, 5.0)
+    ]
+    journal.close()
+
+
+def test_everything_of_a_job_comes_back(path: Path) -> None:
+    journal = Journal(path)
+    journal.add_job(job(held=True, state=JobState.HELD))
+    journal.put_result(result(0), b"zip")
+    journal.put_result(result(1, state=TaskState.FAILED, reason="exit 1"), None)
+    journal = reopened(journal, path)
+    assert journal.jobs() == [job(held=True, state=JobState.HELD)]
+    assert list(journal.results(JOB)) == [result(0), result(1, state=TaskState.FAILED, reason="exit 1")]
+    assert journal.archive(ARCHIVE) == b"zip"
+    journal.release_job(JOB)
+    journal.start_job(JOB, 3.0)
+    journal.end_job(JOB, JobState.FAILED, "one failed", 9.0)
+    journal = reopened(journal, path)
+    [kept] = journal.jobs()
+    assert (kept.held, kept.state, kept.started, kept.ended, kept.reason) == (
+        False,
+        JobState.FAILED,
+        3.0,
+        9.0,
+        "one failed",
+    )
+    journal.close()
+
+
+def test_the_first_result_of_a_task_wins(path: Path) -> None:
+    journal = Journal(path)
+    assert journal.put_result(result(number=2), b"first")
+    late = result(number=3, archive=Digest("blake3:" + "b" * 64), envelope=b"other")
+    assert not journal.put_result(late, b"second")
+    assert journal.result(JOB, 0) == result(number=2)
+    assert journal.archive(Digest("blake3:" + "b" * 64)) is None
+    journal.end_task(JOB, 0, TaskState.CANCELLED, "too late")
+    assert journal.result(JOB, 0) == result(number=2)
+    journal.close()
+
+
+def test_a_failed_attempt_gives_way_to_the_next(path: Path) -> None:
+    journal = Journal(path)
+    assert journal.put_result(result(number=1, state=None), b"logs")
+    assert journal.put_result(result(number=2), b"zip")
+    assert journal.result(JOB, 0) == result(number=2)
+    journal.close()
+
+
+def test_a_task_that_ends_without_any_attempt_is_kept_too(path: Path) -> None:
+    journal = Journal(path)
+    journal.end_task(JOB, 4, TaskState.FAILED, "no agent fits")
+    kept = reopened(journal, path)
+    [ended] = kept.results(JOB)
+    assert (ended.attempt.index, ended.state, ended.reason) == (4, TaskState.FAILED, "no agent fits")
+    kept.close()
+
+
+def test_what_was_rolled_back_was_never_there(path: Path) -> None:
+    journal = Journal(path)
+    journal.add_job(job("aaaa"))
+    journal.commit()
+    journal.add_job(job("bbbb"))
+    journal.rollback()
+    journal.rollback()
+    journal.add_job(job("cccc"))
+    journal = reopened(journal, path)
+    assert [kept.id for kept in journal.jobs()] == ["aaaa", "cccc"]
+    journal.close()
+
+
+def test_a_journal_of_another_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    Journal(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("pragma user_version = 99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(DiscogridError, match="another version of discogrid \\(99\\)"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4000])
+def test_a_damaged_journal_is_named_with_what_to_do(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(DiscogridError, match=r"journal\.sqlite"):
+        Journal(path)
+
+
+def test_a_journal_where_no_file_can_be_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DiscogridError, match="cannot be used"):
+        Journal(tmp_path / "missing" / "journal.sqlite")
+    with pytest.raises(DiscogridError, match="cannot be used"):
+        Journal(tmp_path)
