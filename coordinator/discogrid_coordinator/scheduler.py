@@ -528,8 +528,7 @@ class Scheduler:
         pool = job.pool
         turns = share = 0
         while job.ready:
-            # Each agent passed over is avoided by every lane, so there are at most AVOIDED_MAX of them.
-            agent = next((agent for agent in pool.spare if job.suits(agent)), None)
+            agent = self._able(job)
             if agent is None:
                 return
             if not turns:
@@ -554,8 +553,15 @@ class Scheduler:
                     return
                 # The foremost task needs more than is free now. Unless another agent can start it, it goes ahead
                 # and what is free waits for it: else smaller tasks behind it would keep the agent full for ever.
-                job, room = (rival, agent.room(rival.requirements)) if job.pool.spare else (job, 1)
+                job, room = (job, 1) if self._able(job) is None else (rival, agent.room(rival.requirements))
             count -= self._assign(agent, job, min(count, room), now)
+
+    def _able(self, job: Job) -> Agent | None:
+        """The agent that could start a ready task of the job and was longest without work.
+
+        Each agent passed over is avoided by every lane, so there are at most AVOIDED_MAX of them.
+        """
+        return next((agent for agent in job.pool.spare if job.suits(agent)), None)
 
     def _send_ahead(self, agent: Agent, now: float) -> None:
         """Give the agent a reserve, so that the next input is there when a task ends."""

@@ -166,6 +166,7 @@ def test_a_hello_without_an_answer_is_said_again() -> None:
     keeper = Keeper()
     assert keeper.tell(events.Resynced()) == []  # there is no line
     assert keeper.tell(events.Welcomed(LEASE, 15.0, 2.0)) == []
+    assert keeper.machine.deadline() is None
     keeper.online = False
     keeper.tell(events.Connected())
     assert keeper.machine.deadline() == HELLO_S

@@ -299,3 +299,123 @@ def test_an_agent_with_a_huge_claim_costs_no_more_than_what_is_known() -> None:
 
 def test_agents_are_compared_by_identity() -> None:
     assert Agent(ATTIC, offer(), 0.0) != Agent(ATTIC, offer(), 0.0)
+
+
+def test_the_double_of_a_result_from_before_a_restart_is_discarded() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2)
+    old = attempt("k3f9", 1, 1, LEASE - 1)
+    grid.tell(events.TaskSucceeded(ATTIC, old, 1.0))
+    assert grid.tell(events.TaskSucceeded(ATTIC, old, 1.0)) == [events.Discard(ATTIC, old)]
+
+
+def test_a_failure_from_before_a_restart_blames_nobody() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    old = attempt("k3f9", 0, 1, LEASE - 1)
+    failed = events.TaskFailed(ATTIC, old, Outcome.SCRIPT_FAILED, "exit 1", retryable=False)
+    assert grid.tell(failed) == [events.Discard(ATTIC, old)]
+
+
+def test_a_returning_agent_is_not_left_with_an_older_attempt() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    for _ in range(2):
+        grid.join("attic", 1)
+        grid.tell(events.AgentLeft(ATTIC, "cut off"))
+    stale = run("k3f9", 0, 1, 1)
+    assert events.Cancel(ATTIC, (stale,)) in grid.join("attic", 1, (stale,))
+
+
+def test_a_failed_attempt_that_is_not_acknowledged_yet_is_not_taken_up_again() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("m2x4", 1)
+    grid.join("barn", 1)
+    grid.submit("k3f9", 1)
+    grid.tell(events.TaskFailed(BARN, attempt("k3f9", 0), Outcome.BOX_FAILED, "no box"))
+    held = run("k3f9", 0, 1)
+    actions = grid.tell(events.AgentBeat(BARN, (held,)))
+    assert actions == [events.Cancel(BARN, (held,))]
+
+
+def test_goodbyes_blame_nobody() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    for number in range(1, policies.LOSSES_MAX * 2):
+        grid.join("attic", 1)
+        grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1, number),)))
+        grid.tell(events.AgentLeft(ATTIC, "goodbye", goodbye=True))
+    assert JOB not in grid.ended_jobs
+
+
+def test_a_laptop_that_sleeps_and_wakes_is_no_loss() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1)
+    held = run("k3f9", 0, 1)
+    grid.join("attic", 1)
+    for _ in range(policies.LOSSES_MAX * 2):
+        grid.tell(events.TasksStarted(ATTIC, (held,)))
+        grid.tell(events.AgentLeft(ATTIC, "asleep"))
+        assert events.Adopt(ATTIC, held) in grid.join("attic", 1, (held,))
+    assert JOB not in grid.ended_jobs
+
+
+def test_a_back_off_does_not_outlive_the_attempt_that_ended_it() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.TRANSFER_FAILED, "no source"))
+    grid.tell(events.JobCancelled(JOB))
+    assert grid.tell(events.TimePassed(), 5.0) == []
+
+
+def test_the_last_agent_left_gets_what_avoided_it() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.join("barn", 1)
+    grid.submit("m2x4", 1)
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.SCRIPT_FAILED, "exit 1"))
+    assert not grid.live[ATTIC]
+    assert assigned(grid.tell(events.TasksReturned(BARN, (), leaving=True))) == {"attic": 1}
+
+
+def test_narrow_tasks_do_not_starve_a_wide_one() -> None:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.join("barn", 2)
+    grid.submit("slow", 6)
+    grid.submit("wide", 1, Requirements(cpus=2), priority=1)
+    actions = grid.tell(events.TaskSucceeded(ATTIC, attempt("slow", 0), 60.0))
+    assert events.Assign(ATTIC, run("wide", 0, 1)) in actions
+
+
+def test_nothing_slips_in_beside_a_task_that_waits_for_memory() -> None:
+    grid = Referee()
+    grid.join("attic", 4)
+    grid.submit("large", 2, Requirements(memory_bytes=5 * GIB))
+    grid.submit("small", 1)
+    assert grid.live[ATTIC] == {attempt("large", 0), attempt("large", 1)}
+
+
+def test_a_task_goes_to_an_agent_that_can_start_it_not_to_one_where_it_must_wait() -> None:
+    grid = Referee()
+    grid.join("cellar", 8, memory_bytes=64 * GIB)
+    grid.submit("large", 4, Requirements(memory_bytes=5 * GIB))
+    grid.submit("small", 4)
+    grid.join("attic", 8)
+    grid.join("barn", 8, memory_bytes=64 * GIB)
+    grid.tell(events.AgentLeft(AgentId("cellar"), "goodbye", goodbye=True))
+    held = Counter((agent, one.job) for agent, live in grid.live.items() for one in live)
+    assert (held[ATTIC, JobId("large")], held[BARN, JobId("large")]) == (1, 3)
+
+
+def test_a_grid_that_shrinks_does_not_lose_those_who_beat_as_slowly_as_they_were_told() -> None:
+    grid = Referee(thorough=False)
+    for number in range(800):
+        grid.join(f"a{number}", 1)
+    for number in range(1, 800):
+        grid.tell(events.AgentLeft(AgentId(f"a{number}"), "goodbye", goodbye=True))
+    assert grid.join("attic", 1) == [events.Welcome(ATTIC, policies.HEARTBEAT_S, policies.lease(800))]
