@@ -1,0 +1,213 @@
+"""Persist, then send; and after a restart everything that anybody was told is still true."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from discogrid.messages import (
+    Answer,
+    GetJob,
+    GetResults,
+    JobAccepted,
+    JobContent,
+    JobEnded,
+    JobSpec,
+    Query,
+    Results,
+    RunTasks,
+    SubmitJob,
+    TasksCommitted,
+    TasksStarted,
+)
+from discogrid.types import Counts, JobState, Outcome, Run, TaskState
+from discogrid.wire import pack_parts, unpack_parts
+from discogrid_coordinator.events import JobCancelled
+from tests.coordinator.bench import Bench
+from tests.coordinator.house import prepared
+from tests.trust.forge import Cast, cast
+
+
+@pytest.fixture
+def grid() -> Cast:
+    return cast()
+
+
+@pytest.fixture
+def bench(grid: Cast, tmp_path: Path) -> Bench:
+    return Bench(grid, tmp_path / "coordinator")
+
+
+def restarted(bench: Bench, folder: Path) -> Bench:
+    """As after a kill: nothing is closed or committed on the way."""
+    return Bench(bench.cast, folder / "coordinator")
+
+
+def test_nothing_is_said_that_was_not_kept(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, agent = bench.client(), bench.agent()
+    job = prepared(bench.cast, tmp_path / "job")
+    for path in job.files.values():
+        bench.store.put_file(path)
+    bench.settle()
+    bench.sent.clear()
+
+    def full() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(bench.journal, "commit", full)
+    bench.hear(client, SubmitJob(request=1), job.job.envelope, pack_parts(job.leaves))
+    with pytest.raises(sqlite3.OperationalError):
+        bench.settle()
+    assert bench.sent == []
+    monkeypatch.undo()
+    assert [answer.request for answer in bench.told(client, JobAccepted)] == [1]
+    assert len(bench.told(agent, RunTasks)) == 1
+
+
+def test_a_result_is_acknowledged_when_it_is_kept(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent()
+    job = prepared(bench.cast, tmp_path / "job")
+    id_ = bench.take(job)
+    [attempt] = bench.assigned(agent)
+    bench.end(agent, job.job, attempt)
+    assert not any(isinstance(sent.message, TasksCommitted) for sent in bench.sent)
+    [committed] = bench.told(agent, TasksCommitted)
+    assert committed.attempts == (attempt,)
+    again = restarted(bench, tmp_path)
+    kept = again.journal.result(id_, 0)
+    assert kept is not None
+    assert kept.attempt == attempt
+
+
+def test_a_job_is_shown_to_an_agent_before_its_first_task_and_once(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent(slots=1)
+    job = prepared(bench.cast, tmp_path / "job", inputs=3)
+    bench.take(job)
+    bench.settle()
+    order = [type(sent.message) for sent in bench.sent if isinstance(sent.message, JobSpec | RunTasks)]
+    assert order[:2] == [JobSpec, RunTasks]
+    for attempt in bench.assigned(agent):
+        bench.end(agent, job.job, attempt)
+    bench.settle()
+    assert sum(isinstance(sent.message, JobSpec) for sent in bench.sent) == 1
+
+
+def test_an_agent_that_comes_again_is_shown_its_jobs_again(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent()
+    bench.take(prepared(bench.cast, tmp_path / "job", inputs=1))
+    assert len(bench.told(agent, JobSpec)) == 1
+    again = bench.agent(session="another process", route="another route")
+    assert len(bench.told(again, JobSpec)) == 1
+
+
+def test_every_state_of_a_job_survives_a_restart_with_its_counts(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent(slots=32)
+    jobs = {
+        name: prepared(bench.cast, tmp_path / name, inputs=3, name=name, retries=0)
+        for name in ("held", "running", "done", "failed", "cancelled")
+    }
+    ids = {name: bench.take(job, hold=name == "held") for name, job in jobs.items()}
+    attempts = {(attempt.job, attempt.index): attempt for attempt in bench.assigned(agent)}
+    runs = tuple(Run.of(attempt) for attempt in attempts.values())
+    bench.hear(agent, TasksStarted(runs=runs))
+    for name, outcomes in {
+        "running": (Outcome.SUCCEEDED, Outcome.SCRIPT_FAILED),
+        "done": (Outcome.SUCCEEDED,) * 3,
+        "failed": (Outcome.SUCCEEDED, Outcome.SCRIPT_FAILED, Outcome.SUCCEEDED),
+        "cancelled": (Outcome.SUCCEEDED,),
+    }.items():
+        for index, outcome in enumerate(outcomes):
+            bench.end(agent, jobs[name].job, attempts[ids[name], index], outcome, reason=outcome.value)
+    bench.engine.tell(JobCancelled(ids["cancelled"]))
+    bench.settle()
+    before = {job.id: job for job in bench.engine.books.jobs()}
+
+    after = restarted(bench, tmp_path)
+    kept = {job.id: job for job in after.engine.books.jobs()}
+    assert list(kept) == list(before)
+    for name, state, counts in (
+        ("held", JobState.HELD, Counts(queued=3)),
+        ("running", JobState.RUNNING, Counts(queued=1, done=1, failed=1)),
+        ("done", JobState.SUCCEEDED, Counts(done=3)),
+        ("failed", JobState.FAILED, Counts(done=2, failed=1)),
+        ("cancelled", JobState.CANCELLED, Counts(done=1, cancelled=2)),
+    ):
+        view = kept[ids[name]]
+        assert (view.name, view.state, view.counts) == (name, state, counts), name
+        assert (view.started, view.reason) == (before[ids[name]].started, before[ids[name]].reason)
+    failed = after.engine.books.tasks(ids["failed"])[1]
+    assert (failed.state, failed.reason) == (TaskState.FAILED, "script-failed")
+
+    # What had not ended runs, what was held waits, what had ended does not run again.
+    other = after.agent(slots=8)
+    assert {(attempt.job, attempt.index) for attempt in after.assigned(other)} == {(ids["running"], 2)}
+
+
+def test_a_job_goes_on_after_a_restart_to_its_end(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent(slots=8)
+    job = prepared(bench.cast, tmp_path / "job", inputs=2)
+    id_ = bench.take(job)
+    first, _ = bench.assigned(agent)
+    bench.end(agent, job.job, first)
+    bench.settle()
+    after = restarted(bench, tmp_path)
+    again = after.agent(slots=8)
+    [rest] = after.assigned(again)
+    after.end(again, job.job, rest)
+    assert len(after.told(again, JobEnded)) == 1
+    view = after.engine.books.job(id_)
+    assert view is not None
+    assert (view.state, view.counts) == (JobState.SUCCEEDED, Counts(done=2))
+    client = after.client()
+    after.hear(client, GetResults(request=1, job=id_, indices=(0, 1)))
+    [answer] = after.told(client, Results)
+    assert answer.indices == (0, 1)
+
+
+def test_what_a_client_reads_is_what_was_signed(bench: Bench, tmp_path: Path) -> None:
+    client, agent = bench.client(), bench.agent()
+    job = prepared(bench.cast, tmp_path / "job", inputs=2)
+    id_ = bench.take(job)
+    for attempt in bench.assigned(agent):
+        bench.end(agent, job.job, attempt)
+    bench.settle()
+    bench.sent.clear()
+    bench.hear(client, GetJob(request=1, job=id_))
+    bench.hear(client, GetResults(request=2, job=id_, indices=(1, 0, 7)))
+    bench.settle()
+    content, results = (sent for sent in bench.sent if sent.route == client.route)
+    assert isinstance(content.message, JobContent)
+    assert content.payload[0] == job.job.envelope
+    assert unpack_parts(content.payload[1], part_bytes_max=1024) == job.leaves
+    assert isinstance(results.message, Results)
+    assert results.message.indices == (1, 0)
+
+
+def test_the_same_envelope_twice_is_one_job(bench: Bench, tmp_path: Path) -> None:
+    client = bench.client()
+    job = prepared(bench.cast, tmp_path / "job")
+    id_ = bench.take(job)
+    for request in (1, 2):
+        bench.hear(client, SubmitJob(request=request), job.job.envelope, pack_parts(job.leaves))
+    assert [answer.job for answer in bench.told(client, JobAccepted)] == [id_, id_]
+    after = restarted(bench, tmp_path)
+    client = after.client()
+    after.hear(client, SubmitJob(request=3), job.job.envelope, pack_parts(job.leaves))
+    assert [answer.job for answer in after.told(client, JobAccepted)] == [id_]
+    after.hear(client, Query(request=4, what="jobs"))
+    assert [len(answer.jobs) for answer in after.told(client, Answer)] == [1]
+
+
+def test_a_job_the_journal_holds_and_nobody_can_read_any_more_stops_no_other(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = (bench.take(prepared(bench.cast, tmp_path / name, name=name)) for name in ("bad", "good"))
+    bench.settle()
+    with sqlite3.connect(tmp_path / "coordinator" / "journal.sqlite") as db:
+        db.execute("update jobs set envelope = x'00' where id = ?", (bad,))
+    db.close()
+    after = restarted(bench, tmp_path)
+    assert [job.id for job in after.engine.books.jobs()] == [good]
+    assert "cannot be read" in caplog.text
