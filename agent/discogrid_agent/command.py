@@ -19,6 +19,7 @@ from discogrid.grid import COORDINATOR_VARIABLE, HOME, OWN, Grid, open_grid, par
 from discogrid.locks import held
 from discogrid.types import Limits, Offer, Role, SandboxLevel
 from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
+from discogrid_agent.guardian import stand_guard
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.service import Service
@@ -77,6 +78,7 @@ def agent(
         slots=slots or cpu_count(), memory_bytes=lent, sandbox=box.level, capabilities=capabilities()
     )
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
+    stand_guard()  # while there is one thread only
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
     asyncio.run(_lend(grid, coordinator, shown, offer, limits, box, leash=leash))
 
