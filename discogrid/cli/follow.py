@@ -15,7 +15,7 @@ from discogrid.cli.text import printable
 from discogrid.client import AsyncClient
 from discogrid.download import Download, Wish
 from discogrid.errors import DiscogridError, ExitCode, GridError, NoAgentFits
-from discogrid.own import ensure_own_grid
+from discogrid.own import ensure_own_grid, is_running
 from discogrid.quantities import duration_text, size_text
 from discogrid.types import JobId, JobState
 from discogrid.views import JobView, TaskView
@@ -138,6 +138,8 @@ class Follower:
         while True:
             await asyncio.sleep(TICK_S)
             self._show(bar)
+            if self._client.grid.own and not is_running():
+                raise GridError("this machine's own grid has ended")  # known at once, not after a silence
             counts = self._job.counts
             if counts.running or counts.assigned or counts.ended or self._job.state is JobState.HELD:
                 continue

@@ -159,7 +159,7 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
     if isinstance(error, click.NoSuchOption):
         what = f"there is no option {error.option_name}"
         for argument in arguments:
-            if argument.startswith(error.option_name) and os.path.lexists(argument):
+            if argument.startswith("-") and os.path.lexists(argument):
                 return UsageError(
                     what, why=f"There is a file {argument!r}.", fix=f"Write ./{argument} for it."
                 )
