@@ -1,7 +1,6 @@
 """Sizes and durations as people write them: `2G`, `90s`, `1h30m`, and back."""
 
 import re
-from datetime import UTC, datetime
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)
@@ -61,4 +60,6 @@ def iso_text(moment: float | None) -> str | None:
     """Seconds since 1970 as ISO-8601 UTC with milliseconds; None stays None."""
     if moment is None:
         return None
+    from datetime import UTC, datetime  # not for the help
+
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from discogrid.types import SandboxLevel
 PROJECT_FILE = "discogrid.toml"
 SETTINGS_BYTES_MAX = 64 * 1024
 PREFIX = "DISCOGRID_"
+TRUSTED_OWNERS = frozenset({0})  # of a project's file, beside this user: root
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _project_file(folder: Path) -> Path | None:
             owner = file.stat().st_uid
         except OSError:
             continue
-        return file if not hasattr(os, "getuid") or owner in (os.getuid(), 0) else None
+        return file if not hasattr(os, "getuid") or owner in TRUSTED_OWNERS | {os.getuid()} else None
     return None
 
 

@@ -1,10 +1,8 @@
 """The program `discogrid`: finds the command, runs it, and turns what went wrong into words and an exit code."""
 
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +51,8 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command, or the nearest name of one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             nearest = difflib.get_close_matches(args[0], COMMANDS, 3)
             raise UsageError(
                 f"there is no command {args[0]!r}",
@@ -112,6 +112,8 @@ def run(arguments: list[str]) -> int:
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
         if console.debug:
+            import traceback
+
             traceback.print_exc()
         told = told_error(error, arguments)
         console.narration.error(told)

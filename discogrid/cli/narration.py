@@ -1,6 +1,5 @@
 """The only writer of stderr: what happens, how far it is, what went wrong and what to do."""
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from discogrid.cli.style import Style
-from discogrid.cli.text import fit, printable
+from discogrid.cli.text import fit, printable, terminal_columns
 from discogrid.errors import DiscogridError
 
 REDRAW_S = 0.1  # a bar on a terminal is drawn at most so often
@@ -112,7 +111,7 @@ class Progress:
 
     def draw(self) -> None:
         """Draw the bar where the cursor is."""
-        width = shutil.get_terminal_size().columns - 1
+        width = terminal_columns() - 1
         bar = bar_text(self._part, min(BAR_CELLS, max(width - 40, 0)))
         self._narration.write("\r\x1b[K" + fit(f"{bar} {self._text}".strip(), width))
         self._visible = True

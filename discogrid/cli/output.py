@@ -1,16 +1,13 @@
 """The only writer of stdout: tables for people, JSON for programs, paths and bytes as they are."""
 
-import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 from discogrid.cli.style import Style
-from discogrid.cli.text import cells, fit, pad, printable, printable_log
+from discogrid.cli.text import cells, fit, pad, printable, printable_log, terminal_columns
 
 GAP = "  "
 CELLS_MIN = 8  # a column that gives way keeps at least these
@@ -36,11 +33,11 @@ class Output:
 
     def json(self, thing: str, content: Mapping[str, object]) -> None:
         """One document: `"schema": "discogrid.<thing>/1"` and the content."""
-        self._write(json.dumps({"schema": schema(thing), **content}, indent=2) + "\n")
+        self._write(_dumps({"schema": schema(thing), **content}, indent=2))
 
     def json_line(self, thing: str, content: Mapping[str, object]) -> None:
         """One line of a stream, written at once."""
-        self._write(json.dumps({"schema": schema(thing), **content}) + "\n")
+        self._write(_dumps({"schema": schema(thing), **content}, indent=None))
         self.stream.flush()
 
     def line(self, text: str = "") -> None:
@@ -61,7 +58,7 @@ class Output:
         for row in shown:
             self._write(self._row(row, widths, columns, colour=True) + "\n")
 
-    def path(self, path: Path) -> None:
+    def path(self, path: os.PathLike[str]) -> None:
         """A path, byte for byte, so that a program can open it; a terminal sees it made harmless."""
         if self.terminal:
             self._write(printable(str(path)) + "\n")
@@ -82,7 +79,7 @@ class Output:
 
     def _narrow(self, widths: list[int], columns: Sequence[Column]) -> None:
         """Shrink the columns that give way, the widest first, until a line fits the terminal."""
-        total = shutil.get_terminal_size().columns
+        total = terminal_columns()
         while (over := sum(widths) + len(GAP) * (len(widths) - 1) - total) > 0:
             giving = [at for at, column in enumerate(columns) if column.gives_way and widths[at] > CELLS_MIN]
             if not giving:
@@ -104,3 +101,9 @@ class Output:
 def schema(thing: str) -> str:
     """The name and version of a document's shape."""
     return f"discogrid.{thing}/1"
+
+
+def _dumps(document: Mapping[str, object], indent: int | None) -> str:
+    import json  # not for the help
+
+    return json.dumps(document, indent=indent) + "\n"

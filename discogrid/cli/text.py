@@ -54,6 +54,13 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+def terminal_columns() -> int:
+    """How wide the terminal is, by COLUMNS or by asking it; 80 when there is none."""
+    import shutil  # not for the help: it brings three compressors along
+
+    return shutil.get_terminal_size().columns
+
+
 def _shown(character: str) -> str:
     if unicodedata.category(character) not in _UNSAFE or character in _JOINERS:
         return character
