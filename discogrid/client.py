@@ -32,6 +32,7 @@ from discogrid.errors import (
     DiscogridError,
     GridError,
     HandshakeRefused,
+    InputError,
     IntegrityError,
     NoAgentFits,
     SignatureRefused,
@@ -68,7 +69,7 @@ from discogrid.submission import Prepared
 from discogrid.transfer import BlobClient, pack_small
 from discogrid.types import Digest, JobId, Role
 from discogrid.views import AgentView, JobView, TaskView
-from discogrid.wire import pack_parts, unpack_parts
+from discogrid.wire import PACKED_BYTES_MAX, pack_parts, unpack_parts
 
 CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
 OWN_TRIES = 3  # at this machine's own grid, within that time
@@ -166,6 +167,11 @@ class AsyncClient:
         When this returns, the coordinator keeps the job whatever happens to this process.
         """
         leaves = pack_parts(prepared.leaves)
+        if len(leaves) > PACKED_BYTES_MAX:
+            raise InputError(
+                f"the names of {len(prepared.leaves):,} inputs are together too long for one job",
+                fix="Submit them as several jobs, or give them shorter names.",
+            )
         riders = pack_small(prepared.refs(), lambda file: prepared.files[file.digest].read_bytes())
         while True:
             reply = await self._ask(

@@ -142,7 +142,7 @@ class ClientDesk:
                     request=query.request, agents=tuple(lenders), more=start + len(lenders) < len(agents)
                 )
             case "job" | "tasks" | "why":
-                if query.job is None or (accepted := self._accepted(peer, query.request, query.job)) is None:
+                if (accepted := self._accepted(peer, query.request, query.job or JobId(""))) is None:
                     return
                 answer = self._about(query, accepted, start, count)
             case other:

@@ -95,7 +95,7 @@ def leaves_of(*names: str) -> list[bytes]:
     return [encode_leaf(Leaf(index, ref(name, name.encode()))) for index, name in enumerate(names)]
 
 
-def body_of(job: Job, attempt: Attempt, signer: Identity, archive: bytes, **other: Any) -> ResultBody:
+def body_of(job: Job, attempt: Attempt, signer: Identity, archive: bytes, /, **other: Any) -> ResultBody:
     body = ResultBody(
         job=job.digest,
         index=attempt.index,
