@@ -108,6 +108,7 @@ class FalseCoordinator:
         self.swapped: dict[Digest, bytes] = {}  # what is served instead
         self._news = asyncio.Condition()
         self._route = b""
+        self._twins = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -178,10 +179,15 @@ class FalseCoordinator:
 
     async def twin(self) -> bytes:
         """A harmless job, run to its end: all that was said before it has been dealt with. What its task wrote."""
-        parcel = self.parcel(["a.txt"])
+        return self.canary(await self.ended_twin())
+
+    async def ended_twin(self) -> tuple[TaskDone, bytes, bytes | None]:
+        """A harmless job, run to its end, however that is."""
+        self._twins += 1
+        parcel = self.parcel(["a.txt"], nonce=b"twin %d" % self._twins)
         await self.offer(parcel)
         await self.assign(parcel, parcel.run(0, 1))
-        return self.canary(await self.ended(parcel.run(0, 1)))
+        return await self.ended(parcel.run(0, 1))
 
     # -- what it heard
 

@@ -5,7 +5,6 @@ agent has dealt with the falsehood too.
 """
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +27,13 @@ from discogrid.types import (
     Requirements,
     Role,
     Run,
-    SandboxLevel,
 )
 from discogrid.wire import pack_parts
 from discogrid_agent import fetches
-from discogrid_agent.sandbox.box import Box
-from discogrid_agent.sandbox.probe import best_box
 from tests.hostile.false_coordinator import EVIL_SCRIPT, LEASE, CountingBox, FalseCoordinator, Parcel, lent
 from tests.trust.forge import HOUR, cast, member, roster_envelope
 
 HARMLESS = b"(['a.txt', 'argument'], 'alpha')"
-
-
-@pytest.fixture(scope="session")
-def strict() -> Box:
-    probed = best_box()
-    if probed.box.level is not SandboxLevel.STRICT:
-        pytest.skip(f"the strict box does not work here: {probed.reason} {probed.fix}")
-    return probed.box
-
-
-@pytest.fixture
-def box(strict: Box) -> CountingBox:
-    return CountingBox(strict)
-
-
-@pytest.fixture
-async def thief(tmp_path: Path, box: CountingBox) -> AsyncIterator[FalseCoordinator]:
-    coordinator = FalseCoordinator(cast(), tmp_path / "coordinator")
-    async with lent(coordinator, box, tmp_path):
-        yield coordinator
 
 
 async def nothing_ran(thief: FalseCoordinator, box: CountingBox, parcel: Parcel) -> None:
