@@ -18,18 +18,22 @@ def remove_tree(folder: Path) -> None:
     No depth exhausts stack, descriptors or the length of a path. Call it when nothing writes there any more.
     """
     try:
-        top = os.open(folder, _FOLDER)
+        empty_folder(folder)
     except FileNotFoundError:
         return
+    os.rmdir(folder)
+
+
+def empty_folder(folder: Path, keep: str | None = None) -> None:
+    """Remove all that is in `folder`, but for one name; else like `remove_tree`."""
+    top = os.open(folder, _FOLDER)
     try:
         removal = _Removal(top)
-        removal.clear(top, 0)
+        removal.clear(top, 0, keep)
         while removal.moved:
-            name = removal.moved.pop()
-            removal.remove(top, name, 0)
+            removal.remove(top, removal.moved.pop(), 0)
     finally:
         os.close(top)
-    os.rmdir(folder)
 
 
 class _Removal:
@@ -41,11 +45,13 @@ class _Removal:
         self._prefix = ""
         self._count = 0
 
-    def clear(self, folder: int, depth: int) -> None:
-        """Empty a folder."""
+    def clear(self, folder: int, depth: int, keep: str | None = None) -> None:
+        """Empty a folder, but for one name."""
         with os.scandir(folder) as entries:
             found = list(entries)
         for entry in found:
+            if entry.name == keep:
+                continue
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=folder)
             elif depth < _DEPTH_MAX:

@@ -34,6 +34,8 @@ INLINE_BYTES: Final = (
     256 * 1024
 )  # of files, moved on the event loop itself: a thread would cost more than the copy
 INLINE_S: Final = 0.1  # a script that ran no longer leaves little to clear away
+MEMORY_BYTES: Final = 64 * 1024  # an archive up to this size is kept in memory, and travels in a message
+USED_MAX: Final = 64  # empty folders kept for further attempts
 REASON_BYTES: Final = 8 * 1024  # of stderr, looked at for the reason of an end
 
 STDOUT: Final = "stdout"
@@ -74,6 +76,7 @@ class Runner:
         self._agent = agent
         self._on_log = on_log
         self._running: dict[Attempt, _Running] = {}
+        self._used: list[Path] = []  # cleared folders of earlier attempts
         self._attempts = folder / "attempts"
         self._archives = folder / "archives"
         for made in (folder, self._attempts, self._archives):
@@ -95,13 +98,16 @@ class Runner:
 
     def close(self) -> None:
         """Give the folder back; when nothing runs any more."""
+        while self._used:
+            remove_tree(self._used.pop())
         os.close(self._lock)
 
     async def run(self, task: Task) -> Ended:
         """Run one attempt to its end, however it ends; OSError when not even its logs could be kept."""
         running = _Running(task, LogKeeper(task.limits.log_bytes), LogKeeper(task.limits.log_bytes))
         self._running[task.attempt] = running
-        work = WorkFolder(self._attempts / _name(task.attempt), self._box.owner)
+        used = self._used.pop() if self._used else None
+        work = WorkFolder(self._attempts / _name(task.attempt), self._box.owner, used)
         try:
             end, early = await self._attempt(running, work)
             finish = partial(self._finish, running, work, self._archive(task.attempt), end, early)
@@ -229,7 +235,10 @@ class Runner:
         except OSError as error:  # most likely a full disk: without the outputs there may be room
             early = _without_box(Outcome.BOX_FAILED, f"The results could not be packed: {error}.")
             ended = self._pack(running, None, path, end, early)
-        work.remove()
+        if work.clear() and len(self._used) < USED_MAX:
+            self._used.append(work.path)
+        elif work.path.exists():
+            work.remove()
         return ended
 
     def _pack(
@@ -237,7 +246,7 @@ class Runner:
     ) -> Ended:
         task = running.task
         collected = Collected()
-        with ArchiveWriter(path) as archive:
+        with ArchiveWriter(path, memory_bytes=MEMORY_BYTES) as archive:
             if end.ran and work is not None:
                 collected = collect(work.result, archive, task.limits)
             stderr = running.stderr.tail(REASON_BYTES)
@@ -260,7 +269,7 @@ class Runner:
             archive.add_bytes("DiscoTask.stderr.0.txt", running.stderr.kept())
             archive.add_bytes("DiscoTask.json", record.to_json())
             sealed = archive.close()
-        return _ended(record, path, sealed)
+        return _ended(record, path if archive.content is None else archive.content, sealed)
 
 
 def _size(source: Path | bytes | None) -> int:
@@ -303,7 +312,7 @@ def _scene(task: Task, work: WorkFolder, command: tuple[str, ...], stdout: int, 
     )
 
 
-def _ended(record: Record, archive: Path, sealed: Sealed) -> Ended:
+def _ended(record: Record, archive: Path | bytes, sealed: Sealed) -> Ended:
     verdict = record.verdict
     return Ended(
         attempt=record.attempt,

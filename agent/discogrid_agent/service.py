@@ -60,7 +60,6 @@ from discogrid_agent.task import Ended, Task
 
 HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
 SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
-INLINE_BYTES_MAX = 64 << 10  # archives up to this size travel in the message
 DONE_MESSAGE_BYTES_MAX = 4 << 20
 DONE_MESSAGE_TASKS_MAX = 64
 STORE_BYTES_MAX = 50 << 30
@@ -442,8 +441,8 @@ class Service:
         ended = result.ended
         archive: bytes | None = None
         try:
-            if ended.archive_size <= INLINE_BYTES_MAX:
-                archive = ended.archive.read_bytes()
+            if isinstance(ended.archive, bytes):
+                archive = ended.archive
             elif self._blobs is None:
                 raise WireError("the coordinator has not said where its blobs are")
             else:

@@ -91,7 +91,7 @@ class Ended:
     seconds: float  # the script's own run time
     outputs: tuple[FileRef, ...]
     skipped: tuple[tuple[str, str], ...]
-    archive: Path
+    archive: Path | bytes  # the file, or itself when it is small
     archive_digest: Digest
     archive_size: int
     retryable: bool

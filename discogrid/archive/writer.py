@@ -89,13 +89,19 @@ class ArchiveWriter:
         limits: ArchiveLimits = DEFAULT_LIMITS,
         deflate: bool = True,
         durable: bool = False,
+        memory_bytes: int = 0,
     ) -> None:
-        """Begin an archive; `deflate=False` stores everything, `durable` waits at `close` until the disk has it."""
+        """Begin an archive; `deflate=False` stores everything, `durable` waits at `close` until the disk has it.
+
+        An archive of at most `memory_bytes` is not written at all: `content` holds it after `close`.
+        """
         self._path = path
         self._part = path.with_name(f".{secrets.token_hex(8)}.part")
         self._limits = limits
         self._deflate = deflate
         self._durable = durable
+        self._memory_bytes = memory_bytes
+        self.content: bytes | None = None
         self._file: io.FileIO | None = (
             None  # opened when the buffer is full: most archives are written in one call
         )
@@ -241,6 +247,10 @@ class ArchiveWriter:
         self._buffer += directory
         self._buffer += end_records(len(self._members), len(directory), offset)
         size = self._offset
+        if not self._written and size <= self._memory_bytes:
+            self.content = bytes(self._buffer)
+            self._sealed = Sealed(Digest(f"blake3:{blake3(self.content).hexdigest()}"), size)
+            return
         try:
             if self._written:
                 file = self._flush()

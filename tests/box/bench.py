@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,11 @@ class Bench:
 
 def content(ended: Ended, name: str) -> bytes:
     """One file of an attempt's archive, read as strictly as a client reads it."""
-    with open_archive(ended.archive) as archive:
-        return archive.read(name, READ_BYTES_MAX)
+    with tempfile.TemporaryFile() as kept:
+        kept.write(ended.archive if isinstance(ended.archive, bytes) else ended.archive.read_bytes())
+        kept.flush()
+        with open_archive(kept.fileno()) as archive:
+            return archive.read(name, READ_BYTES_MAX)
 
 
 def stdout(ended: Ended) -> str:

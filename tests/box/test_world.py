@@ -275,3 +275,36 @@ async def test_an_agent_that_is_root_runs_tasks_as_nobody_of_this_machine(bench:
     bench.runner.kill(task.attempt, "enough")
     await running
     assert owners == {60790}
+
+
+async def test_the_next_task_gets_cleared_folders_with_nothing_of_the_last_one(bench: Bench) -> None:
+    litter = (
+        "import os\n"
+        "for folder in ('.', 'run-result', '/tmp'):\n"
+        "    os.makedirs(folder + '/a/b'); open(folder + '/a/b/secret', 'w').write('s'); open(folder + '/left', 'w')\n"
+    )
+    look = "import os; print(sorted(os.listdir('.')), os.listdir('run-result'), os.listdir('/tmp'))"
+    first = await bench.run(litter)
+    kept = [entry.stat().st_ino for entry in (bench.folder / "agent" / "attempts").iterdir()]
+    second = await bench.run(look)
+
+    assert first.outcome is second.outcome is Outcome.SUCCEEDED
+    assert stdout(second) == "['run-result', 'script.py'] [] []\n"
+    assert [entry.stat().st_ino for entry in (bench.folder / "agent" / "attempts").iterdir()] == kept
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "os.chmod('run-result', 0o500)",
+        "os.chmod('/tmp', 0o777)",
+        "os.setxattr('.', 'user.left', b'a word for the next task')",
+        "os.rmdir('run-result'); os.symlink('/tmp', 'run-result')",
+        "os.rmdir('run-result'); open('run-result', 'w')",
+        "[open(f'{n:0>200}', 'w') for n in range(200)]",
+    ],
+)
+async def test_folders_that_bear_a_trace_of_a_task_are_not_used_again(bench: Bench, trace: str) -> None:
+    await bench.run(f"import os; {trace}")
+
+    assert not list((bench.folder / "agent" / "attempts").iterdir())
