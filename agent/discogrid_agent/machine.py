@@ -159,6 +159,11 @@ class Machine:
         self._go_on(now)
         return self._actions
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that are here and do not run yet."""
+        return sum(not work.running for work in self._work.values())
+
     def deadline(self) -> float | None:
         """When the next TimePassed is due; None: not before another event."""
         if self._exited:

@@ -41,17 +41,15 @@ from discogrid.messages import (
     TaskDone,
     TasksCommitted,
     TasksDiscarded,
-    TasksDone,
     TasksReturned,
-    TasksStarted,
     Welcome,
 )
 from discogrid.transfer import BlobClient
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
 from discogrid.views import task_label
-from discogrid.wire import pack_parts
 from discogrid_agent import events
 from discogrid_agent.machine import Machine
+from discogrid_agent.reports import Report, Reports
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.shelf import Owned, Shelf
@@ -60,8 +58,6 @@ from discogrid_agent.task import Ended, Task
 
 HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
 SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
-DONE_MESSAGE_BYTES_MAX = 4 << 20
-DONE_MESSAGE_TASKS_MAX = 64
 STORE_BYTES_MAX = 50 << 30
 
 log = logging.getLogger(__name__)
@@ -92,7 +88,6 @@ class Service:
         self._session = secrets.token_hex(8)
         self._machine = Machine(offer)
         self._timer: asyncio.TimerHandle | None = None
-        self._done: list[tuple[TaskDone, bytes, bytes | None]] = []
         self._sending: dict[Attempt, asyncio.Task[None]] = {}
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -123,6 +118,7 @@ class Service:
             lambda take: transport.dial(self._context, self._endpoint, self._keys, self._server_key, take),
             self._receive,
         )
+        self._reports = Reports(self._channel.send, lambda: self._machine.waiting > 0)
         listening = self._loop.create_task(self._listen_for_silence())
         try:
             self._tell(events.Connected())
@@ -232,8 +228,8 @@ class Service:
                     "tasks %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, tasks.what
                 )
                 for attempt in run.attempts():
-                    self._report(
-                        TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=tasks.what), b"", None
+                    self._reports.ended(
+                        Report(TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=tasks.what))
                     )
             else:
                 self._small.keep(run.job, riders, [task.input for task in tasks if task.input is not None])
@@ -257,12 +253,13 @@ class Service:
             case events.SendBeat(holds):
                 self._channel.send(Heartbeat(holds=holds))
             case events.SendStarted(runs):
-                self._channel.send(TasksStarted(runs=runs))
+                self._reports.started(runs)
             case events.SendDone():
                 self._send_done(action)
             case events.GiveBack(runs, leaving):
                 self._channel.send(TasksReturned(runs=runs, leaving=leaving))
             case events.SendGoodbye():
+                self._reports.flush()
                 self._channel.send(Goodbye())
             case events.Fetch(file, job):
                 if self._small.get(file.digest) is not None:
@@ -428,8 +425,8 @@ class Service:
     def _send_done(self, action: events.SendDone) -> None:
         result = action.result
         if not isinstance(result, Result):
-            self._report(
-                TaskDone(attempt=action.attempt, outcome=action.outcome, reason=action.reason), b"", None
+            self._reports.ended(
+                Report(TaskDone(attempt=action.attempt, outcome=action.outcome, reason=action.reason))
             )
             self._sent(action.attempt)
         elif action.attempt not in self._sending:
@@ -463,35 +460,11 @@ class Service:
             archive_bytes=ended.archive_size,
             inline=archive is not None,
         )
-        self._report(done, result.envelope, archive)
+        self._reports.ended(Report(done, result.envelope, archive))
         self._sent(action.attempt)
 
     def _sent(self, attempt: Attempt) -> None:
         self._loop.call_soon(self._tell, events.ResultSent(attempt))
-
-    def _report(self, done: TaskDone, envelope: bytes, archive: bytes | None) -> None:
-        """Reports of one turn of the loop share a message."""
-        if not self._done:
-            self._loop.call_soon(self._flush_done)
-        self._done.append((done, envelope, archive))
-
-    def _flush_done(self) -> None:
-        reports, self._done = self._done, []
-        page: list[tuple[TaskDone, bytes, bytes | None]] = []
-        room = DONE_MESSAGE_BYTES_MAX
-        for report in reports:
-            room -= len(report[1]) + len(report[2] or b"")
-            if page and (room < 0 or len(page) == DONE_MESSAGE_TASKS_MAX):
-                self._send_page(page)
-                page, room = [], DONE_MESSAGE_BYTES_MAX
-            page.append(report)
-        if page:
-            self._send_page(page)
-
-    def _send_page(self, page: list[tuple[TaskDone, bytes, bytes | None]]) -> None:
-        envelopes = pack_parts(envelope for _, envelope, _ in page)
-        archives = pack_parts(archive for _, _, archive in page if archive is not None)
-        self._channel.send(TasksDone(tasks=tuple(done for done, _, _ in page)), envelopes, archives)
 
     # -- logs
 
