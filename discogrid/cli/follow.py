@@ -8,7 +8,7 @@ from typing import Any
 
 from discogrid import places
 from discogrid.cli.console import Console
-from discogrid.cli.interrupts import Interrupts
+from discogrid.cli.interrupts import Interrupts, ended_first
 from discogrid.cli.look import counts_text, exit_code_of, failed_task, plural
 from discogrid.cli.narration import Progress
 from discogrid.cli.text import printable
@@ -63,17 +63,14 @@ class Follower:
         self._first_ended = job.counts.ended
         self._explained = False
 
-    async def run(self) -> Outcome:
+    async def run(self, interrupts: Interrupts) -> Outcome:
         """Until the job has ended or its user leaves; says how it went."""
-        if self._stay.wish is not None:
-            self._download = await Download.begin(self._client, self._job, self._stay.wish)
         following = asyncio.create_task(self._to_the_end())
         try:
-            with Interrupts() as interrupts:
-                while not await _first(following, interrupts):
-                    if (left := await self._interrupted(following, interrupts)) is not None:
-                        return left
-                folder = following.result()
+            while not await ended_first(following, interrupts):
+                if (left := await self._interrupted(following, interrupts)) is not None:
+                    return left
+            folder = following.result()
         finally:
             await _stop(following)
             if self._download is not None:
@@ -88,6 +85,8 @@ class Follower:
         lost = None
         while True:
             try:
+                if self._download is None and self._stay.wish is not None:
+                    self._download = await Download.begin(self._client, self._job, self._stay.wish)
                 await self._watch()
                 return await self._download.finish(self._job) if self._download is not None else None
             except GridError as error:
@@ -141,26 +140,28 @@ class Follower:
             if self._client.grid.own and not is_running():
                 raise GridError("this machine's own grid has ended")  # known at once, not after a silence
             counts = self._job.counts
-            if counts.running or counts.assigned or counts.ended or self._job.state is JobState.HELD:
+            if counts.running or counts.ended or self._job.state is JobState.HELD:
                 continue
             await self._explain(time.monotonic() - self._since)
 
     async def _explain(self, waited: float) -> None:
         """Nothing of the job runs: say why once, and give up where it can never run or must not wait."""
-        if self._stay.no_queue and waited >= NO_QUEUE_S:
+        if waited < NO_QUEUE_S:
+            return
+        live = [agent for agent in await self._client.agents() if agent.state == "live"]
+        idle = not any(agent.busy or agent.queued for agent in live)
+        if self._stay.no_queue and not any(agent.busy < agent.slots for agent in live):
             raise await self._unplaced("nothing is free for it now, and --no-queue was given")
-        if self._client.grid.own and waited >= NEVER_S:
-            agents = await self._client.agents()
-            live = [agent for agent in agents if agent.state == "live"]
-            if live and not any(agent.busy or agent.queued for agent in live):
-                raise await self._unplaced("this machine can never run it")
-        if waited >= EXPLAIN_S and not self._explained:
-            self._explained = True
-            reasons = await self._client.why(self._job.id)
-            for agent, reason in list(reasons.items())[:FAILURES_TOLD]:
-                self._narration.say(f"waiting: {printable(agent)} {printable(reason)}")
-            if not reasons:
-                self._narration.say(f"waiting: {self._agentless()}")
+        if self._client.grid.own and waited >= NEVER_S and live and idle and not self._job.counts.assigned:
+            raise await self._unplaced("this machine can never run it")
+        if waited < EXPLAIN_S or self._explained:
+            return
+        self._explained = True
+        reasons = await self._client.why(self._job.id)
+        for agent, reason in list(reasons.items())[:FAILURES_TOLD]:
+            self._narration.say(f"waiting: {printable(agent)} {printable(reason)}")
+        if not live:
+            self._narration.say(f"waiting: {self._agentless()}")
 
     def _agentless(self) -> str:
         if self._client.grid.own:
@@ -200,13 +201,13 @@ class Follower:
                 f"  discogrid cancel {job}    stops it"
             )
             try:
-                if await asyncio.wait_for(_first(following, interrupts), DETACH_S):
+                if await asyncio.wait_for(ended_first(following, interrupts), DETACH_S):
                     return None
             except TimeoutError:
                 return Outcome(self._job, None, ExitCode.INTERRUPTED)
         self._narration.say(f"Cancelling job {job}…")
         await self._client.cancel(job)
-        if await _first(following, interrupts):
+        if await ended_first(following, interrupts):
             return None
         return Outcome(self._job, None, ExitCode.INTERRUPTED)
 
@@ -227,8 +228,9 @@ class Follower:
 
 
 async def follow(console: Console, client: AsyncClient, job: JobId, stay: Stay) -> Outcome:
-    """Stay with the job; the folder's path goes to whoever called."""
-    return await Follower(console, client, await client.job(job), stay).run()
+    """Stay with the job."""
+    with Interrupts() as interrupts:
+        return await Follower(console, client, await client.job(job), stay).run(interrupts)
 
 
 def failure_of(job: JobView, tasks: list[TaskView]) -> DiscogridError:
@@ -247,16 +249,6 @@ def failure_of(job: JobView, tasks: list[TaskView]) -> DiscogridError:
         why="\n".join(told) or job.reason,
         fix=f"`discogrid logs {first}` prints all that it wrote.",
     )
-
-
-async def _first(following: "asyncio.Task[Path | None]", interrupts: Interrupts) -> bool:
-    """Wait for the end or a Ctrl-C; whether it was the end."""
-    interrupted = asyncio.create_task(interrupts.next())
-    try:
-        await asyncio.wait({following, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        interrupted.cancel()
-    return following.done()
 
 
 async def _stop(task: "asyncio.Task[Any]") -> None:

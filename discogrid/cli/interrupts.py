@@ -1,17 +1,13 @@
-"""Ctrl-C as something a command can wait for and count."""
+"""Ctrl-C as something a command can wait for."""
 
 import asyncio
 import signal
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Interrupts:
-    """While open, Ctrl-C is counted instead of ending the program."""
-
-    def __init__(self) -> None:
-        """None so far."""
-        self.count = 0
+    """While open, Ctrl-C is something to wait for instead of the end of the program."""
 
     def __enter__(self) -> Self:
         """Take over SIGINT (of the main thread, inside a running loop)."""
@@ -32,8 +28,14 @@ class Interrupts:
         self._came.clear()
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._note)
+        self._loop.call_soon_threadsafe(self._came.set)
 
-    def _note(self) -> None:
-        self.count += 1
-        self._came.set()
+
+async def ended_first(task: "asyncio.Task[Any]", interrupts: Interrupts) -> bool:
+    """Wait for a task's end or a Ctrl-C; whether the task has ended."""
+    interrupted = asyncio.create_task(interrupts.next())
+    try:
+        await asyncio.wait({task, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        interrupted.cancel()
+    return task.done()

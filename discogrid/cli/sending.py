@@ -8,18 +8,25 @@ from pathlib import Path
 
 from discogrid.cli.connect import GridChoice
 from discogrid.cli.console import Console
-from discogrid.cli.follow import Outcome, Stay, follow
+from discogrid.cli.follow import Follower, Outcome, Stay
+from discogrid.cli.interrupts import Interrupts, ended_first
 from discogrid.cli.look import plural
 from discogrid.cli.text import printable
 from discogrid.client import AsyncClient
 from discogrid.documents import job_document
-from discogrid.errors import ExitCode
+from discogrid.errors import DiscogridError, ExitCode
 from discogrid.grid import Grid
 from discogrid.own import ensure_own_grid
 from discogrid.quantities import size_text
 from discogrid.submission import Prepared, Submission, prepare
 from discogrid.types import JobId, SandboxLevel
 from discogrid.views import JobView
+
+
+class Interrupted(DiscogridError):
+    """The command was interrupted."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 def with_own_box(submission: Submission, choice: GridChoice) -> Submission:
@@ -78,13 +85,21 @@ async def _send_and_stay(
     if grid.own and ensure_own_grid():
         narration.detail("started this machine's own grid; it leaves after ten idle minutes")
     async with AsyncClient(grid) as client:
-        job = await _send(console, client, prepared, hold=hold)
-        if stay is None:
-            return Outcome(await client.job(job), None, ExitCode.SUCCEEDED)
-        where = "this machine" if grid.own else f"grid {printable(grid.name)}"
-        name = printable(prepared.job.manifest.name)
-        narration.say(f"{job} ({name}): {plural(len(prepared.leaves), 'task')} on {where}")
-        return await follow(console, client, job, stay)
+        # From here to the end, so that no moment is left in which Ctrl-C would drop a job unnamed.
+        with Interrupts() as interrupts:
+            sending = asyncio.create_task(_send(console, client, prepared, hold=hold))
+            if not await ended_first(sending, interrupts):
+                sending.cancel()
+                await asyncio.wait({sending})
+                raise Interrupted(
+                    "interrupted before the grid answered", fix="`discogrid ls` shows whether it has the job."
+                )
+            job = await client.job(sending.result())
+            if stay is None:
+                return Outcome(job, None, ExitCode.SUCCEEDED)
+            where = "this machine" if grid.own else f"grid {printable(grid.name)}"
+            narration.say(f"{job.id} ({printable(job.name)}): {plural(job.counts.total, 'task')} on {where}")
+            return await Follower(console, client, job, stay).run(interrupts)
 
 
 async def _send(console: Console, client: AsyncClient, prepared: Prepared, *, hold: bool) -> JobId:

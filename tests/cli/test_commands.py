@@ -196,12 +196,13 @@ def test_logs_of_several_tasks_say_whose_they_are(desk: Machine) -> None:
 
 
 def test_a_waiting_job_says_what_each_agent_does_instead(desk: Machine) -> None:
-    first = slow_job(desk, LONG_S, "--cpus", "1")
-    jobs = [first, *(slow_job(desk) for _ in range(desk.document("agents")["agents"][0]["slots"]))]
+    slots = desk.document("agents")["agents"][0]["slots"]
+    jobs = [slow_job(desk) for _ in range(2 * slots + 2)]  # an agent keeps some in reserve: those do not wait
     until(lambda: "busy with" in json.dumps(desk.document("why", jobs[-1])["waiting"]))
     done = desk.run("submit", "gate.py", "--no-queue", "--", LONG_S)
     assert done.returncode == 4
     assert "--no-queue was given" in done.stderr
+    assert "busy with" in done.stderr
     desk.run("cancel", *jobs)
 
 
