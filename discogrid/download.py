@@ -7,6 +7,7 @@ held; a file appears complete or not at all; nothing existing is overwritten, ex
 import asyncio
 import contextlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -32,6 +33,8 @@ JOB_FILE_BYTES_MAX = 256 << 20
 RESULTS = "results"
 OUTPUT = "output"
 INCOMING = ".incoming"  # archives on their way, beside those that are whole
+
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +266,19 @@ def folder_name(job: JobView) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears complete or not at all."""
-    draft = path.with_name(f".{secrets.token_hex(8)}.part")
+    target = os.fspath(path)
+    draft = f"{os.path.dirname(target) or '.'}/.{secrets.token_hex(8)}.part"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
     try:
-        draft.write_bytes(content)
-        draft.replace(path)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+        os.replace(draft, target)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        os.unlink(draft)
         raise
 
 
