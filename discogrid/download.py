@@ -6,6 +6,7 @@ held; a file appears complete or not at all; nothing existing is overwritten, ex
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from discogrid.client import AsyncClient, checked_result
 from discogrid.documents import job_document, task_document
 from discogrid.errors import DiscogridError, InputError, IntegrityError
 from discogrid.outputs import flat_names
+from discogrid.quantities import size_text
 from discogrid.types import JobId, Outcome
 from discogrid.views import JobView, TaskView, task_label
 
@@ -80,9 +82,11 @@ class Archives:
         await asyncio.to_thread(self._keep, small)
         if not large:
             return
+        needed = sum(result.body.archive_bytes for result in large)
+        _check_room(self._folder, needed)
         incoming = self._folder / INCOMING
         gate = asyncio.Semaphore(BLOBS_AT_ONCE)
-        store = BlobStore(incoming, sum(result.body.archive_bytes for result in large))
+        store = BlobStore(incoming, needed, free_floor_bytes=0)
 
         async def take(body: ResultBody, envelope: bytes) -> None:
             async with gate:
@@ -91,11 +95,13 @@ class Archives:
             arrived.replace(self.path(body.index))
             self._note(body, envelope)
 
+        taking = [asyncio.create_task(take(result.body, result.envelope)) for result in large]
         try:
-            async with asyncio.TaskGroup() as group:
-                for result in large:
-                    group.create_task(take(result.body, result.envelope))
+            await asyncio.gather(*taking)
         finally:
+            for task in taking:
+                task.cancel()
+            await asyncio.wait(taking)
             shutil.rmtree(incoming, ignore_errors=True)
 
     def find_kept(self, tasks: Iterable[TaskView]) -> None:
@@ -176,13 +182,16 @@ class Download:
     async def finish(self, job: JobView) -> Path:
         """Unpack (when the job has ended) and write job.json; the folder. May be called again after an error."""
         await self.settle()
-        return await asyncio.to_thread(self._finish, job)
+        try:
+            return await asyncio.to_thread(self._finish, job)
+        except OSError as error:
+            raise _cannot_keep(self.folder, job.id, error) from None
 
     async def close(self) -> None:
         """Stop what is on its way; what is whole stays."""
         if self._fetching is not None:
             self._fetching.cancel()
-            with contextlib.suppress(asyncio.CancelledError, DiscogridError, OSError, ExceptionGroup):
+            with contextlib.suppress(asyncio.CancelledError, DiscogridError):
                 await self._fetching
         if self._passing is not None:
             self._passing.cleanup()
@@ -200,8 +209,10 @@ class Download:
             self._waiting.clear()
             try:
                 await self.archives.fetch(indices)
-            except BaseException:
+            except BaseException as error:
                 self._waiting.update(index for index in indices if index not in self.archives.bodies)
+                if isinstance(error, OSError):
+                    raise _cannot_keep(self.folder, self._job.id, error) from None
                 raise
 
     def _finish(self, job: JobView) -> Path:
@@ -306,6 +317,22 @@ def _kept_digest(folder: Path) -> str | None:
         return str(kept["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC, f"{size_text(needed)} are needed, {size_text(free)} are free", str(folder)
+        )
+
+
+def _cannot_keep(folder: Path, job: JobId, error: OSError) -> DiscogridError:
+    return DiscogridError(
+        f"the results cannot be kept in {folder}",
+        why=f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror),
+        fix=f"Make room, or name another folder with -o; then `discogrid attach {job}` goes on. Nothing is lost.",
+    )
 
 
 def _make_folder(folder: Path) -> None:

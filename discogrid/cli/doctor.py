@@ -96,7 +96,7 @@ def examine(choice: GridChoice) -> Iterator[Check]:
         try:
             yield check()
         except DiscogridError as error:
-            yield Check(name, Verdict.FAIL, " ".join(filter(None, (error.what, error.why))), error.fix)
+            yield Check(name, Verdict.FAIL, ". ".join(filter(None, (error.what, error.why))), error.fix)
         except OSError as error:
             yield Check(name, Verdict.FAIL, str(error))
 

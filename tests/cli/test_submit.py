@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -213,6 +215,25 @@ def test_a_result_too_large_for_a_message_comes_as_a_blob(desk: Machine) -> None
     assert (desk.work / "out/output/large.bin").stat().st_size == 3 << 20
     assert sorted(path.name for path in (desk.work / "out").iterdir()) == ["job.json", "output", "results"]
     assert len(list((desk.work / "out/results").iterdir())) == 2
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="a full disk is played with prlimit")
+def test_a_disk_without_room_is_told_and_the_download_goes_on_later(desk: Machine) -> None:
+    desk.write("large.py", "import os; open('run-result/large.bin', 'wb').write(os.urandom(3 << 20))")
+    assert desk.run("submit", "-d", "large.py").returncode == 0
+    assert desk.run("wait", "@last").returncode == 0
+    (desk.work / "out").mkdir()
+    limited = subprocess.run(
+        ["prlimit", f"--fsize={1 << 20}", *desk.command("get", "@last", "-o", "out")],
+        cwd=desk.work, env=desk.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert limited.returncode == 1
+    assert "cannot be" in limited.stderr
+    assert not [
+        path for path in (desk.work / "out").rglob("*") if path.name.startswith(".") or path.suffix == ".zip"
+    ]
+    assert desk.run("attach", "@last", "-o", "out").returncode == 0
+    assert (desk.work / "out/output/large.bin").stat().st_size == 3 << 20
 
 
 def test_a_folder_with_another_jobs_results_is_left_alone(desk: Machine) -> None:
