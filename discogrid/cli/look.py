@@ -23,7 +23,7 @@ FAILURES_SHOWN = 10  # by `show`
 JOB_COLUMNS = (
     Column("JOB"),
     Column("NAME", gives_way=True),
-    Column("STATE"),
+    Column("STATE", state=True),
     Column("TASKS", right=True),
     Column("AGE", right=True),
     Column("TOOK", right=True),
@@ -31,7 +31,7 @@ JOB_COLUMNS = (
 )
 TASK_COLUMNS = (
     Column("TASK"),
-    Column("STATE"),
+    Column("STATE", state=True),
     Column("INPUT", gives_way=True),
     Column("AGENT"),
     Column("TRY", right=True),
@@ -41,7 +41,7 @@ TASK_COLUMNS = (
 )
 AGENT_COLUMNS = (
     Column("AGENT", gives_way=True),
-    Column("STATE"),
+    Column("STATE", state=True),
     Column("BUSY", right=True),
     Column("QUEUED", right=True),
     Column("DONE", right=True),
@@ -268,7 +268,8 @@ def _show_task(console: Console, task: TaskView) -> None:
     }
     for key, value in shown.items():
         if value is not None:
-            console.output.line(f"{key:<8} {console.output.style.state(printable(value))}")
+            lines = "\n         ".join(map(printable, value.splitlines()))
+            console.output.line(f"{key:<8} {console.output.style.state(lines)}")
 
 
 def job_row(job: JobView) -> list[str]:

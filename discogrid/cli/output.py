@@ -15,11 +15,12 @@ CELLS_MIN = 8  # a column that gives way keeps at least these
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column. `right` aligns numbers; `gives_way` is cut first when the terminal is narrow."""
+    """A table's column: numbers stand `right`, what `gives_way` is cut when the terminal is narrow, a `state` is coloured."""
 
     title: str
     right: bool = False
     gives_way: bool = False
+    state: bool = False
 
 
 class Output:
@@ -45,7 +46,7 @@ class Output:
         self._write(text + "\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-        """Aligned columns with a heading; a cell's state words get their colour on a terminal."""
+        """Aligned columns with a heading."""
         shown = [[printable(cell) for cell in row] for row in rows]
         widths = [
             max(cells(column.title), *(cells(row[at]) for row in shown), 0)
@@ -94,7 +95,7 @@ class Output:
         for text, width, column in zip(row, widths, columns, strict=True):
             cut = fit(text, width)
             padded = pad(cut, width, right=column.right)
-            parts.append(self.style.state(padded) if colour else padded)
+            parts.append(self.style.state(padded) if colour and column.state else padded)
         return GAP.join(parts).rstrip()
 
 

@@ -105,7 +105,7 @@ def test_bytes_of_a_log_pass_unchanged_to_a_program(pipe: Stream) -> None:
 def test_state_words_are_coloured_only_when_asked(pipe: Stream) -> None:
     output = Output(pipe)
     output.style = Style(on=True)
-    output.table((Column("STATE"),), [("failed",), ("failed to x",)])
+    output.table((Column("NAME"), Column("STATE", state=True)), [("failed", "failed"), ("x", "failed to x")])
     assert pipe.text.count("\x1b[31m") == 1
 
 
