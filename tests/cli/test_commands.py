@@ -366,3 +366,14 @@ def test_a_grid_that_went_away_comes_back_and_the_job_with_it(desk: Machine, tmp
         assert list(own.work.glob("*-gate/output/end.txt"))
     finally:
         own.close()
+
+
+def test_the_demo_makes_a_movie_with_every_frame_and_the_original_sound(desk: Machine) -> None:
+    pytest.importorskip("av", reason="the demo extra is not installed")
+    done = desk.run("demo", "--seconds", "2", patience_s=100)
+    assert done.returncode == 0, done.stderr
+    movie = desk.work / done.stdout.strip()
+    assert movie.name == "disco.mp4"
+    assert movie.stat().st_size > 10_000
+    assert "Joined 60 of 60 frames" in done.stderr
+    assert "The sound is the original" in done.stderr
