@@ -78,6 +78,13 @@ class BlobFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxEmptied:
+    """Nothing of the attempt runs any more: what it used is free while its result is packed. AttemptEnded follows."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The runner is through with it, its box is gone. `result` is the shell's own, handed back in SendDone."""
 
@@ -151,6 +158,7 @@ Event = (
     | RunReceived
     | BlobReady
     | BlobFailed
+    | BoxEmptied
     | AttemptEnded
     | ResultSent
     | SendFailed

@@ -29,6 +29,7 @@ from discogrid_agent.events import (
     AttemptEnded,
     BlobFailed,
     BlobReady,
+    BoxEmptied,
     CancelReceived,
     Committed,
     Connected,
@@ -64,6 +65,8 @@ HELLO_S = 5.0
 """A hello that is not answered for so long is said again."""
 STOP_S = 5.0
 """What killed boxes and unacknowledged results get of an agent that is to stop now."""
+PACKING_MAX = 8
+"""Results being packed; with more of them the disk is behind, and new tasks would only make it worse."""
 HELD_MAX = 1024
 """Tasks queued or running; what comes beyond is given back at once."""
 
@@ -88,6 +91,7 @@ class _Work:
     needs: list[Digest]
     missing: int  # of its blobs
     running: bool = False
+    packing: bool = False  # nothing of it runs any more, its result is being packed
     killed: bool = False
 
 
@@ -98,6 +102,7 @@ class Machine:
         self._slots = offer.slots
         self._memory = offer.memory_bytes
         self._gpus = offer.gpus
+        self._packing = 0
         self._offer = offer
         self._connected = False
         self._welcomed = False
@@ -137,6 +142,8 @@ class Machine:
                 self._on_blob(digest)
             case BlobFailed(digest, reason):
                 self._on_blob_failed(digest, reason, now)
+            case BoxEmptied(attempt):
+                self._on_emptied(attempt)
             case AttemptEnded():
                 self._on_ended(event)
             case ResultSent(attempt):
@@ -268,6 +275,13 @@ class Machine:
 
     # Work ends.
 
+    def _on_emptied(self, attempt: Attempt) -> None:
+        work = self._work.get(attempt)
+        if work is not None and work.running and not work.packing:
+            work.packing = True
+            self._packing += 1
+            self._use(work.job.requirements, -1)
+
     def _on_ended(self, event: AttemptEnded) -> None:
         work = self._work.get(event.attempt)
         if work is None or not work.running:
@@ -310,7 +324,9 @@ class Machine:
     def _remove(self, attempt: Attempt) -> None:
         """The task needs nothing any more: no slot, no blob."""
         work = self._work.pop(attempt)
-        if work.running:
+        if work.packing:
+            self._packing -= 1
+        elif work.running:
             self._use(work.job.requirements, -1)
         self._actions += self._fetches.release(work.needs, attempt)
         work.job.work -= 1
@@ -373,6 +389,8 @@ class Machine:
     def _start(self) -> None:
         started: list[Attempt] = []
         for attempt, work in self._work.items():
+            if self._packing >= PACKING_MAX:
+                break
             if work.running or work.missing:
                 continue
             need = work.job.requirements
@@ -392,7 +410,9 @@ class Machine:
 
     def check(self) -> None:
         """Every invariant, for tests and for `--paranoid`."""
-        running = [work.job.requirements for work in self._work.values() if work.running]
+        using = [work for work in self._work.values() if work.running and not work.packing]
+        running = [work.job.requirements for work in using]
+        assert self._packing == sum(work.packing for work in self._work.values())
         assert self._slots == self._offer.slots - sum(need.cpus for need in running) >= 0
         assert self._memory == self._offer.memory_bytes - sum(need.memory_bytes for need in running) >= 0
         assert self._gpus == self._offer.gpus - sum(need.gpus for need in running) >= 0
@@ -403,6 +423,7 @@ class Machine:
             assert self._jobs[attempt.job] is work.job, "a task outlives its job"
             assert work.running or not (work.killed or self._stopping), "a queued task stays behind"
             assert not (work.running and work.missing), "a task runs without its blobs"
+            assert work.running or not work.packing, "a task that never ran is packed"
             users[attempt] = work.needs
         for job_id, job in self._jobs.items():
             assert job.work == sum(attempt.job == job_id for attempt in self._work)

@@ -102,14 +102,19 @@ class Runner:
             remove_tree(self._used.pop())
         os.close(self._lock)
 
-    async def run(self, task: Task) -> Ended:
-        """Run one attempt to its end, however it ends; OSError when not even its logs could be kept."""
+    async def run(self, task: Task, on_emptied: Callable[[], None] = lambda: None) -> Ended:
+        """Run one attempt to its end, however it ends; OSError when not even its logs could be kept.
+
+        `on_emptied` is called once nothing of it runs any more, before its result is packed.
+        """
         running = _Running(task, LogKeeper(task.limits.log_bytes), LogKeeper(task.limits.log_bytes))
         self._running[task.attempt] = running
         used = self._used.pop() if self._used else None
         work = WorkFolder(self._attempts / _name(task.attempt), self._box.owner, used)
         try:
             end, early = await self._attempt(running, work)
+            on_emptied()
+            await asyncio.sleep(0)  # whoever takes its place starts first
             finish = partial(self._finish, running, work, self._archive(task.attempt), end, early)
             if end.seconds < INLINE_S and is_small(work.result):
                 return finish()

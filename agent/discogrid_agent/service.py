@@ -366,7 +366,9 @@ class Service:
                 if owned.job.manifest.mounts
                 else ()
             )
-            ended = await self._runner.run(self._task(start, owned, mounts))
+            ended = await self._runner.run(
+                self._task(start, owned, mounts), partial(self._tell, events.BoxEmptied(start.attempt))
+            )
         except Exception as error:  # its slots must come back, whatever went wrong
             log.exception("the attempt %s could not be run", start.attempt)
             self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))

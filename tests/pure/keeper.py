@@ -82,6 +82,8 @@ class Keeper:
                 self.pinned.add(digest)
             case events.BlobFailed(digest):
                 self.fetching.pop(digest, None)
+            case events.BoxEmptied(attempt) if attempt in self.running:
+                self.running[attempt] = 0  # it uses no slot any more, but is not over
             case events.AttemptEnded(attempt, _, _, result) if attempt in self.running:
                 del self.running[attempt]
                 self.killed.discard(attempt)

@@ -5,7 +5,7 @@ import pytest
 from discogrid.types import GIB, Attempt, JobId, Limits, Outcome, Requirements
 from discogrid_agent import events, fetches, outbox
 from discogrid_agent.events import Action, StopMode
-from discogrid_agent.machine import HELD_MAX, HELLO_S, STOP_S
+from discogrid_agent.machine import HELD_MAX, HELLO_S, PACKING_MAX, STOP_S
 from tests.pure.keeper import LEASE, Keeper, file, received, verified
 from tests.pure.referee import attempt, run
 
@@ -42,6 +42,35 @@ def test_tasks_start_in_order_as_slots_come_free_and_results_wait_for_the_commit
     keeper.tell(events.ResultSent(attempt("k3f9", 1)))
     done = keeper.tell(events.Committed((attempt("k3f9", 1),)))
     assert done == [events.DropArchive(attempt("k3f9", 1))]
+
+
+def emptied(index: int) -> events.BoxEmptied:
+    return events.BoxEmptied(attempt("k3f9", index))
+
+
+def test_the_next_task_starts_when_a_box_is_empty_and_its_result_is_packed_meanwhile() -> None:
+    keeper = working(4)
+    assert keeper.machine.waiting == 2
+    assert started(keeper.tell(emptied(0))) == [2]
+    assert keeper.machine.waiting == 1
+    assert keeper.tell(emptied(0)) == []
+    done = keeper.tell(ended(0))
+    assert events.SendDone(attempt("k3f9", 0), Outcome.SUCCEEDED, "", "archive") in done
+    assert started(done) == []
+
+
+def test_no_task_starts_while_the_disk_is_behind_with_packing() -> None:
+    keeper = working(PACKING_MAX + 4)
+    for index in range(PACKING_MAX - 1):
+        assert started(keeper.tell(emptied(index))) == [index + 2]
+    assert started(keeper.tell(emptied(PACKING_MAX - 1))) == []
+    assert started(keeper.tell(ended(0))) == [PACKING_MAX + 1]
+
+
+def test_an_empty_box_of_what_never_ran_is_passed_over() -> None:
+    keeper = working(3)
+    assert keeper.tell(emptied(2)) == []
+    assert keeper.tell(emptied(9)) == []
 
 
 def test_the_next_inputs_are_fetched_while_tasks_run_but_not_all_at_once() -> None:

@@ -83,6 +83,10 @@ class MachineRules(RuleBasedStateMachine):
     def blob_failed(self, data: Any) -> None:
         self.keeper.tell(events.BlobFailed(self.some_digest(data), "nobody has it"))
 
+    @rule(data=st.data())
+    def empty(self, data: Any) -> None:
+        self.keeper.tell(events.BoxEmptied(self.some_attempt(data)))
+
     @rule(data=st.data(), outcome=st.sampled_from(Outcome), result=bools)
     def end(self, data: Any, outcome: Outcome, result: bool) -> None:
         one = self.some_attempt(data)

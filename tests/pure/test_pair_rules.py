@@ -168,6 +168,8 @@ class PairRules(RuleBasedStateMachine):
             outcome = Outcome.CANCELLED if one in keeper.killed else Outcome.SUCCEEDED
             if luck == 1:
                 outcome = Outcome.SCRIPT_FAILED
+            if luck % 2:
+                self.tell_agent(name, agent_events.BoxEmptied(one))
             self.tell_agent(name, agent_events.AttemptEnded(one, outcome, "", "archive"))
 
     @rule(seconds=st.sampled_from([0.3, 2.0, 2.0, 11.0, 16.0]))
