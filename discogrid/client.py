@@ -232,6 +232,10 @@ class AsyncClient:
             if not answer.more or not answer.agents:
                 return found
 
+    async def placeable(self, job: JobId) -> bool:
+        """Whether any agent now on the grid could run the job, were it free."""
+        return (await self._query(lambda request: Query(request=request, what="why", job=job))).placeable
+
     async def why(self, job: JobId) -> dict[str, str]:
         """For each agent, why it runs nothing (more) of the job."""
         found: dict[str, str] = {}

@@ -216,6 +216,7 @@ class Answer(Message, frozen=True, kw_only=True, tag="answer"):
     tasks: tuple[TaskView, ...] = ()
     agents: tuple[AgentView, ...] = ()
     reasons: dict[str, str] = {}
+    placeable: bool = True  # whether any agent now on the grid could run the job
     more: bool = False
 
 

@@ -162,7 +162,12 @@ class ClientDesk:
                 (str(agent), why) for agent, why in self._engine.scheduler.explain(accepted.id).items()
             ]
             said = first_page(reasons[start : start + count])
-            return Answer(request=query.request, reasons=dict(said), more=start + len(said) < len(reasons))
+            return Answer(
+                request=query.request,
+                reasons=dict(said),
+                placeable=self._engine.scheduler.can_place(accepted.id),
+                more=start + len(said) < len(reasons),
+            )
         tasks = first_page(books.tasks(accepted.id, start, start + count))
         return Answer(
             request=query.request, tasks=tuple(tasks), more=start + len(tasks) < len(accepted.leaves)

@@ -123,8 +123,9 @@ class Scheduler:
         return due
 
     def can_place(self, job_id: JobId) -> bool:
-        """Whether any agent now on the grid could run the job's tasks. KeyError when the job is not alive."""
-        return bool(self._jobs[job_id].pool.members)
+        """Whether any agent now on the grid could run the job's tasks, or nothing of it is left to run."""
+        job = self._jobs.get(job_id)
+        return job is None or bool(job.pool.members)
 
     def explain(self, job_id: JobId) -> dict[AgentId, str]:
         """Why each agent does not take what waits of the job; empty when nothing waits or the job has ended."""

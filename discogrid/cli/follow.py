@@ -149,11 +149,12 @@ class Follower:
         if waited < NO_QUEUE_S:
             return
         live = [agent for agent in await self._client.agents() if agent.state == "live"]
-        idle = not any(agent.busy or agent.queued for agent in live)
+        gives_up = self._stay.no_queue or (self._client.grid.own and waited >= NEVER_S and live)
+        if gives_up and not await self._client.placeable(self._job.id):
+            here = "this machine" if self._client.grid.own else "no agent of the grid"
+            raise await self._unplaced(f"{here} can {'never' if self._client.grid.own else 'ever'} run it")
         if self._stay.no_queue and not any(agent.busy < agent.slots for agent in live):
             raise await self._unplaced("nothing is free for it now, and --no-queue was given")
-        if self._client.grid.own and waited >= NEVER_S and live and idle and not self._job.counts.assigned:
-            raise await self._unplaced("this machine can never run it")
         if waited < EXPLAIN_S or self._explained:
             return
         self._explained = True
