@@ -13,7 +13,7 @@ from discogrid.messages import Message, TaskDone, TasksDone, TasksStarted
 from discogrid.types import Run
 from discogrid.wire import pack_parts
 
-WAIT_S = 0.025
+WAIT_S = 0.1
 MESSAGE_BYTES_MAX = 4 << 20
 MESSAGE_TASKS_MAX = 64
 
