@@ -1,20 +1,16 @@
-"""Talks to a coordinator: submit, watch, cancel, read results. An async core; see `download` for what is kept on disk."""
+"""What a user can ask of a grid: submit, watch, cancel, read results. See `download` for what is kept on disk."""
 
 import asyncio
 import difflib
-import platform
-import secrets
-import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from discogrid import __version__, transport
+from discogrid import transport
 from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import (
     LEAF_BYTES_MAX,
@@ -26,62 +22,42 @@ from discogrid.bundle import (
     open_job,
     open_results,
 )
-from discogrid.channel import Channel, Received
 from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import (
-    DiscogridError,
     GridError,
-    HandshakeRefused,
     InputError,
     IntegrityError,
-    NoAgentFits,
-    SignatureRefused,
     UsageError,
 )
 from discogrid.grid import Grid
 from discogrid.messages import (
-    PROTOCOL,
     Act,
     Answer,
     BlobsMissing,
     Changed,
     GetJob,
     GetResults,
-    Goodbye,
-    Heartbeat,
-    Hello,
     JobAccepted,
     JobContent,
     LogPushed,
     Message,
     Query,
-    Refused,
     Results,
-    Resync,
     SubmitJob,
-    Unwatch,
     Watch,
     WatchLogs,
     Welcome,
 )
-from discogrid.own import ensure_own_grid
+from discogrid.session import ANSWER_S, Session
 from discogrid.submission import Prepared
-from discogrid.transfer import BlobClient, pack_small
-from discogrid.types import Digest, JobId, Role
+from discogrid.transfer import pack_small
+from discogrid.types import Digest, JobId
 from discogrid.views import AgentView, JobView, TaskView
 from discogrid.wire import PACKED_BYTES_MAX, pack_parts, unpack_parts
 
-CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
-OWN_TRIES = 3  # at this machine's own grid, within that time
-ANSWER_S = 30.0  # any single answer
-PING_S = 3.0
-SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
-QUEUE_PUSHES_MAX = 10_000
 UPLOADS_AT_ONCE = 16
 PAGE_TASKS = 256
 RESULTS_AT_ONCE = 64
-
-M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,64 +74,25 @@ class AsyncClient:
 
     def __init__(self, grid: Grid, *, program: str = "discogrid") -> None:
         """`program` is the name that the coordinator's log shows."""
-        if grid.endpoint is None:
-            raise GridError(f"nobody has said yet where the coordinator of the grid {grid.name!r} is")
         self.grid = grid
-        self.welcome: Welcome | None = None
-        self._endpoint = grid.endpoint
-        self._program = program
-        self._session = secrets.token_hex(8)
-        self._requests = 0
-        self._answers: dict[int, asyncio.Future[Received]] = {}
-        self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
-        self._heard = 0.0
-        self._greeted: asyncio.Future[Welcome] | None = None
+        self._session = Session(grid, program)
         self._jobs: dict[JobId, Job] = {}
-        self._blob_clients: dict[BlobStore | None, BlobClient] = {}
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the coordinator said of itself; None before it did."""
+        return self._session.welcome
 
     async def __aenter__(self) -> Self:
         """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
-        self._context = transport.new_context()
-        keys = transport.CurveKeys(self.grid.identity.curve_public, self.grid.identity.curve_secret)
-        server = self.grid.roster.coordinator().curve
-        self._channel = Channel(
-            lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
-        )
-        self._greeted = asyncio.get_running_loop().create_future()
-        try:
-            self.welcome = await self._greeting(self._greeted)
-        except TimeoutError:
-            await self._close(linger=False)
-            raise self._unreachable(
-                f"the coordinator at {self._endpoint} did not answer within {CONNECT_S:.0f} s"
-            ) from None
-        except DiscogridError:
-            await self._close(linger=False)
-            raise
-        self._pinging = asyncio.create_task(self._ping())
+        await self._session.__aenter__()
         return self
-
-    async def _greeting(self, greeted: asyncio.Future[Welcome]) -> Welcome:
-        """The coordinator's answer; this machine's own grid is started when it does not run, or is just leaving."""
-        tries, patience_s = (OWN_TRIES, CONNECT_S / OWN_TRIES) if self.grid.own else (1, CONNECT_S)
-        for attempt in range(1, tries + 1):
-            if self.grid.own:
-                await asyncio.to_thread(ensure_own_grid)
-            self._hello()
-            try:
-                return await asyncio.wait_for(asyncio.shield(greeted), patience_s)
-            except TimeoutError:
-                if attempt == tries:
-                    raise
-        raise AssertionError("the last try returns or raises")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Say goodbye; jobs go on."""
-        self._pinging.cancel()
-        self._channel.send(Goodbye())
-        await self._close(linger=True)
+        await self._session.__aexit__(kind, error, trace)
 
     # -- jobs
 
@@ -174,7 +111,7 @@ class AsyncClient:
             )
         riders = pack_small(prepared.refs(), lambda file: prepared.files[file.digest].read_bytes())
         while True:
-            reply = await self._ask(
+            reply = await self._session.ask(
                 lambda request: SubmitJob(request=request, hold=hold),
                 prepared.job.envelope,
                 leaves,
@@ -262,7 +199,7 @@ class AsyncClient:
 
     async def content(self, job: JobId) -> tuple[Job, list[bytes]]:
         """The job's manifest, its signature checked here, and its leaves, proven to be the signed ones."""
-        reply = await self._ask(lambda request: GetJob(request=request, job=job))
+        reply = await self._session.ask(lambda request: GetJob(request=request, job=job))
         if not isinstance(reply.message, JobContent) or len(reply.payload) != 2:
             raise _unexpected(reply.message)
         opened = self._open(job, reply.payload[0])
@@ -282,7 +219,9 @@ class AsyncClient:
         self, job: JobId | None = None, *, tasks: bool = True
     ) -> AsyncIterator[AsyncIterator[Changed]]:
         """Changes of one job or of everything, after a complete first picture; GridError when the coordinator is gone."""
-        async with self._pushed(lambda request: Watch(request=request, job=job, tasks=tasks)) as pushes:
+        async with self._session.pushed(
+            lambda request: Watch(request=request, job=job, tasks=tasks)
+        ) as pushes:
 
             async def changes() -> AsyncIterator[Changed]:
                 async for push in pushes:
@@ -294,7 +233,9 @@ class AsyncClient:
     @asynccontextmanager
     async def logs(self, job: JobId, index: int) -> AsyncIterator[AsyncIterator[tuple[LogPushed, bytes]]]:
         """The output of a task while it runs; a LogPushed with `state` set is the last one."""
-        async with self._pushed(lambda request: WatchLogs(request=request, job=job, index=index)) as pushes:
+        async with self._session.pushed(
+            lambda request: WatchLogs(request=request, job=job, index=index)
+        ) as pushes:
 
             async def chunks() -> AsyncIterator[tuple[LogPushed, bytes]]:
                 async for push in pushes:
@@ -324,10 +265,12 @@ class AsyncClient:
 
     async def blob(self, digest: Digest, size: int, store: BlobStore) -> Path:
         """A blob of a job, verified."""
-        return await self._blobs(store).get(digest, size)
+        return await self._session.blobs(store).get(digest, size)
 
     async def _results(self, job: JobId, wanted: list[int]) -> list[Result]:
-        reply = await self._ask(lambda request: GetResults(request=request, job=job, indices=tuple(wanted)))
+        reply = await self._session.ask(
+            lambda request: GetResults(request=request, job=job, indices=tuple(wanted))
+        )
         if not isinstance(reply.message, Results) or len(reply.payload) != 2:
             raise _unexpected(reply.message)
         envelopes = unpack_parts(reply.payload[0], part_bytes_max=ENVELOPE_BYTES_MAX)
@@ -341,135 +284,11 @@ class AsyncClient:
             for index, envelope, archive in zip(reply.message.indices, envelopes, archives, strict=True)
         ]
 
-    # -- the connection
-
-    def _hello(self) -> None:
-        self._channel.send(
-            Hello(
-                protocol=PROTOCOL,
-                software=__version__,
-                role=Role.SUBMITTER,
-                session=self._session,
-                name=self._program,
-                platform=sys.platform,
-                python=platform.python_version(),
-                clock=time.time(),
-            )
-        )
-
-    def _receive(self, batch: list[Received]) -> None:
-        self._heard = time.monotonic()
-        for received in batch:
-            message = received.message
-            match message:
-                case Welcome():
-                    if self._greeted and not self._greeted.done():
-                        self._greeted.set_result(message)
-                case Resync():
-                    self._hello()
-                    self._end_pushes()
-                case Refused(request=0):
-                    if self._greeted and not self._greeted.done():
-                        self._greeted.set_exception(
-                            HandshakeRefused(message.what, why=message.why, fix=message.fix)
-                        )
-                case Changed() | LogPushed():
-                    self._push(message.request, received)
-                case Refused() if message.request in self._pushes:
-                    self._push(message.request, refusal(message))
-                case Refused() | JobAccepted() | BlobsMissing() | Answer() | Results() | JobContent():
-                    self._answer(message.request, received)
-                case _:
-                    pass  # HeartbeatSeen and whatever a newer coordinator may say
-
-    def _push(self, request: int, pushed: Received | DiscogridError) -> None:
-        queue = self._pushes.get(request)
-        if queue is None:
-            return
-        if queue.qsize() == QUEUE_PUSHES_MAX:
-            pushed = GridError("this program reads what it watches too slowly; watch again for a new picture")
-        if queue.qsize() <= QUEUE_PUSHES_MAX:
-            queue.put_nowait(pushed)
-
-    def _answer(self, request: int, received: Received) -> None:
-        waiting = self._answers.pop(request, None)
-        if waiting is None or waiting.done():
-            return
-        if isinstance(received.message, Refused):
-            refused = received.message
-            waiting.set_exception(refusal(refused))
-        else:
-            waiting.set_result(received)
-
-    async def _ask(
-        self,
-        build: Callable[[int], Message],
-        *payload: bytes,
-        timeout: float = ANSWER_S,  # noqa: ASYNC109
-    ) -> Received:
-        self._requests += 1
-        request = self._requests
-        waiting: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        self._answers[request] = waiting
-        if not self._channel.send(build(request), *payload):
-            raise self._unreachable("the line to the coordinator is full")
-        try:
-            return await asyncio.wait_for(waiting, timeout)
-        except TimeoutError:
-            raise self._unreachable(f"the coordinator did not answer within {timeout:.0f} s") from None
-        finally:
-            self._answers.pop(request, None)
-
     async def _query(self, build: Callable[[int], Message]) -> Answer:
-        reply = await self._ask(build)
+        reply = await self._session.ask(build)
         if not isinstance(reply.message, Answer):
             raise _unexpected(reply.message)
         return reply.message
-
-    @asynccontextmanager
-    async def _pushed(self, build: Callable[[int], Message]) -> AsyncIterator[AsyncIterator[Received]]:
-        self._requests += 1
-        request = self._requests
-        queue: asyncio.Queue[Received | DiscogridError] = asyncio.Queue()
-        self._pushes[request] = queue
-        self._channel.send(build(request))
-
-        async def pushes() -> AsyncIterator[Received]:
-            while isinstance(pushed := await queue.get(), Received):
-                yield pushed
-            raise pushed
-
-        try:
-            yield pushes()
-        finally:
-            self._pushes.pop(request, None)
-            self._channel.send(Unwatch(request=request))
-
-    async def _ping(self) -> None:
-        self._heard = time.monotonic()
-        while True:
-            await asyncio.sleep(PING_S)
-            self._channel.send(Heartbeat())
-            if time.monotonic() - self._heard > SILENCE_S_MAX:
-                self._end_pushes()
-
-    def _end_pushes(self) -> None:
-        for request in self._pushes:
-            self._push(request, self._unreachable("the coordinator is gone"))
-
-    def _blobs(self, store: BlobStore | None) -> BlobClient:
-        """The blob connection, opened at first use; downloads go into `store`."""
-        if store not in self._blob_clients:
-            assert self.welcome is not None
-            where = transport.dialled(self.welcome.blob_endpoint, self._endpoint)
-            keys = transport.CurveKeys(self.grid.identity.curve_public, self.grid.identity.curve_secret)
-            server = self.grid.roster.coordinator().curve
-            limit = transport.BLOB_FRAME_BYTES_MAX
-            self._blob_clients[store] = BlobClient(
-                lambda take: transport.dial(self._context, where, keys, server, take, frame_bytes_max=limit),
-                store,
-            )
-        return self._blob_clients[store]
 
     async def _upload(
         self, prepared: Prepared, digests: tuple[Digest, ...], on_uploaded: Callable[[int], None]
@@ -479,7 +298,7 @@ class AsyncClient:
             raise IntegrityError(
                 "the coordinator asks for files that do not belong to this job; nothing was sent"
             )
-        blobs = self._blobs(None)
+        blobs = self._session.blobs(None)
         gate = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
         async def upload(digest: Digest) -> None:
@@ -499,22 +318,6 @@ class AsyncClient:
         if known.digest != opened.digest:  # a short id can be the beginning of two digests
             raise IntegrityError("the coordinator answered with two different jobs of one id")
         return opened
-
-    def _unreachable(self, what: str) -> GridError:
-        return GridError(
-            what,
-            why="It does not run, another machine has its address, or the network between is down.",
-            fix="Start it with `discogrid up`, or run on this machine alone with --local.",
-        )
-
-    async def _close(self, *, linger: bool) -> None:
-        for blobs in self._blob_clients.values():
-            blobs.close()
-        self._channel.close()
-        if not linger:
-            self._context.destroy(linger=0)
-        else:
-            await asyncio.to_thread(self._context.term)
 
 
 def resolve(text: str, jobs: list[JobView]) -> JobId:
@@ -546,17 +349,6 @@ def checked_result(grid: Grid, job: Digest, index: int, envelope: bytes, archive
                 )
             return Result(body, envelope, archive or None)
     raise IntegrityError(f"the signed result of task {index} belongs to another task or job; it was not used")
-
-
-def refusal(refused: Refused) -> DiscogridError:
-    """The error that a refusal of the coordinator stands for."""
-    kinds: dict[str, type[DiscogridError]] = {
-        "unknown-job": UsageError,
-        "usage": UsageError,
-        "signature": SignatureRefused,
-        "unplaceable": NoAgentFits,
-    }
-    return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)
 
 
 def _unexpected(message: Message) -> GridError:

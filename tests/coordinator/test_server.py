@@ -147,7 +147,7 @@ async def test_a_job_too_large_for_one_message_is_refused_before_it_is_sent(
 async def test_nobody_at_the_address_is_an_error_after_the_time_to_connect(
     grid: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discogrid.client.CONNECT_S", 0.2)
+    monkeypatch.setattr("discogrid.session.CONNECT_S", 0.2)
     with pytest.raises(GridError) as caught:
         async with AsyncClient(grid.grid(grid.submitter, "tcp://127.0.0.1:9")):
             pass

@@ -404,7 +404,7 @@ async def test_the_job_that_was_submitted_is_not_exchanged_for_one_of_the_same_i
 async def test_a_silent_coordinator_is_named_after_the_time_to_connect(
     liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("discogrid.client.CONNECT_S", 0.2)
+    monkeypatch.setattr("discogrid.session.CONNECT_S", 0.2)
     monkeypatch.setattr(liar, "_answer", lambda _: None)
     with pytest.raises(DiscogridError, match="did not answer"):
         async with client_of(liar):

@@ -37,7 +37,7 @@ async def test_a_stranger_gets_no_answer_and_disturbs_nothing(
     stranger: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = cast()
-    monkeypatch.setattr("discogrid.client.CONNECT_S", 0.5)
+    monkeypatch.setattr("discogrid.session.CONNECT_S", 0.5)
     async with serving(grid, tmp_path / "coordinator") as house:
         caller = house.caller(stranger.identity)
         async with AsyncClient(grid.grid(grid.submitter, house.endpoint)) as member:

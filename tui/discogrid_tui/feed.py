@@ -17,7 +17,9 @@ APPLY_S_MAX = 0.02  # the screen waits no longer for a first picture of many pus
 class GridClient(Protocol):
     """What the dashboard needs of `discogrid.client.AsyncClient`."""
 
-    welcome: Welcome | None
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the coordinator said of itself; None before it did."""
 
     def watch(
         self, job: JobId | None = None, *, tasks: bool = True

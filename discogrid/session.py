@@ -1,0 +1,269 @@
+"""One process's conversation with a coordinator: dial, greet, ask, be pushed to, notice when it is gone."""
+
+import asyncio
+import platform
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from discogrid import __version__, transport
+from discogrid.blobs import BlobStore
+from discogrid.channel import Channel, Received
+from discogrid.errors import (
+    DiscogridError,
+    GridError,
+    HandshakeRefused,
+    NoAgentFits,
+    SignatureRefused,
+    UsageError,
+)
+from discogrid.grid import Grid
+from discogrid.messages import (
+    PROTOCOL,
+    Answer,
+    BlobsMissing,
+    Changed,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    JobAccepted,
+    JobContent,
+    LogPushed,
+    Message,
+    Refused,
+    Results,
+    Resync,
+    Unwatch,
+    Welcome,
+)
+from discogrid.own import ensure_own_grid
+from discogrid.transfer import BlobClient
+from discogrid.types import Role
+
+CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
+OWN_TRIES = 3  # at this machine's own grid, within that time
+ANSWER_S = 30.0  # any single answer
+PING_S = 3.0
+SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
+QUEUE_PUSHES_MAX = 10_000
+
+
+class Session:
+    """One connection of a client. Use `async with Session(grid, "program") as session`."""
+
+    def __init__(self, grid: Grid, program: str) -> None:
+        """`program` is the name that the coordinator's log shows; GridError when nobody said where the grid is."""
+        if grid.endpoint is None:
+            raise GridError(f"nobody has said yet where the coordinator of the grid {grid.name!r} is")
+        self.welcome: Welcome | None = None
+        self._grid = grid
+        self._endpoint = grid.endpoint
+        self._program = program
+        self._session = secrets.token_hex(8)
+        self._requests = 0
+        self._answers: dict[int, asyncio.Future[Received]] = {}
+        self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
+        self._heard = 0.0
+        self._greeted: asyncio.Future[Welcome] | None = None
+        self._blob_clients: dict[BlobStore | None, BlobClient] = {}
+
+    async def __aenter__(self) -> Self:
+        """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
+        self._context = transport.new_context()
+        keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
+        server = self._grid.roster.coordinator().curve
+        self._channel = Channel(
+            lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
+        )
+        self._greeted = asyncio.get_running_loop().create_future()
+        try:
+            self.welcome = await self._greeting(self._greeted)
+        except TimeoutError:
+            await self._close(linger=False)
+            raise self._unreachable(
+                f"the coordinator at {self._endpoint} did not answer within {CONNECT_S:.0f} s"
+            ) from None
+        except DiscogridError:
+            await self._close(linger=False)
+            raise
+        self._pinging = asyncio.create_task(self._ping())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Say goodbye; jobs go on."""
+        self._pinging.cancel()
+        self._channel.send(Goodbye())
+        await self._close(linger=True)
+
+    async def ask(
+        self,
+        build: Callable[[int], Message],
+        *payload: bytes,
+        timeout: float = ANSWER_S,  # noqa: ASYNC109
+    ) -> Received:
+        """The answer to what `build` makes of a request number; the refusal is raised, GridError when none comes in time."""
+        self._requests += 1
+        request = self._requests
+        waiting: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        self._answers[request] = waiting
+        if not self._channel.send(build(request), *payload):
+            raise self._unreachable("the line to the coordinator is full")
+        try:
+            return await asyncio.wait_for(waiting, timeout)
+        except TimeoutError:
+            raise self._unreachable(f"the coordinator did not answer within {timeout:.0f} s") from None
+        finally:
+            self._answers.pop(request, None)
+
+    @asynccontextmanager
+    async def pushed(self, build: Callable[[int], Message]) -> AsyncIterator[AsyncIterator[Received]]:
+        """What the coordinator pushes for a request until the block ends; GridError when it is gone."""
+        self._requests += 1
+        request = self._requests
+        queue: asyncio.Queue[Received | DiscogridError] = asyncio.Queue()
+        self._pushes[request] = queue
+        self._channel.send(build(request))
+
+        async def pushes() -> AsyncIterator[Received]:
+            while isinstance(pushed := await queue.get(), Received):
+                yield pushed
+            raise pushed
+
+        try:
+            yield pushes()
+        finally:
+            self._pushes.pop(request, None)
+            self._channel.send(Unwatch(request=request))
+
+    def blobs(self, store: BlobStore | None) -> BlobClient:
+        """The blob connection, opened at first use; downloads go into `store`."""
+        if store not in self._blob_clients:
+            assert self.welcome is not None
+            where = transport.dialled(self.welcome.blob_endpoint, self._endpoint)
+            keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
+            server = self._grid.roster.coordinator().curve
+            limit = transport.BLOB_FRAME_BYTES_MAX
+            self._blob_clients[store] = BlobClient(
+                lambda take: transport.dial(self._context, where, keys, server, take, frame_bytes_max=limit),
+                store,
+            )
+        return self._blob_clients[store]
+
+    # -- the line
+
+    async def _greeting(self, greeted: asyncio.Future[Welcome]) -> Welcome:
+        """The coordinator's answer; this machine's own grid is started when it does not run, or is just leaving."""
+        tries, patience_s = (OWN_TRIES, CONNECT_S / OWN_TRIES) if self._grid.own else (1, CONNECT_S)
+        for attempt in range(1, tries + 1):
+            if self._grid.own:
+                await asyncio.to_thread(ensure_own_grid)
+            self._hello()
+            try:
+                return await asyncio.wait_for(asyncio.shield(greeted), patience_s)
+            except TimeoutError:
+                if attempt == tries:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def _hello(self) -> None:
+        self._channel.send(
+            Hello(
+                protocol=PROTOCOL,
+                software=__version__,
+                role=Role.SUBMITTER,
+                session=self._session,
+                name=self._program,
+                platform=sys.platform,
+                python=platform.python_version(),
+                clock=time.time(),
+            )
+        )
+
+    def _receive(self, batch: list[Received]) -> None:
+        self._heard = time.monotonic()
+        for received in batch:
+            message = received.message
+            match message:
+                case Welcome():
+                    if self._greeted and not self._greeted.done():
+                        self._greeted.set_result(message)
+                case Resync():
+                    self._hello()
+                    self._end_pushes()
+                case Refused(request=0):
+                    if self._greeted and not self._greeted.done():
+                        self._greeted.set_exception(
+                            HandshakeRefused(message.what, why=message.why, fix=message.fix)
+                        )
+                case Changed() | LogPushed():
+                    self._push(message.request, received)
+                case Refused() if message.request in self._pushes:
+                    self._push(message.request, refusal(message))
+                case Refused() | JobAccepted() | BlobsMissing() | Answer() | Results() | JobContent():
+                    self._answer(message.request, received)
+                case _:
+                    pass  # HeartbeatSeen and whatever a newer coordinator may say
+
+    def _push(self, request: int, pushed: Received | DiscogridError) -> None:
+        queue = self._pushes.get(request)
+        if queue is None:
+            return
+        if queue.qsize() == QUEUE_PUSHES_MAX:
+            pushed = GridError("this program reads what it watches too slowly; watch again for a new picture")
+        if queue.qsize() <= QUEUE_PUSHES_MAX:
+            queue.put_nowait(pushed)
+
+    def _answer(self, request: int, received: Received) -> None:
+        waiting = self._answers.pop(request, None)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(received.message, Refused):
+            refused = received.message
+            waiting.set_exception(refusal(refused))
+        else:
+            waiting.set_result(received)
+
+    async def _ping(self) -> None:
+        self._heard = time.monotonic()
+        while True:
+            await asyncio.sleep(PING_S)
+            self._channel.send(Heartbeat())
+            if time.monotonic() - self._heard > SILENCE_S_MAX:
+                self._end_pushes()
+
+    def _end_pushes(self) -> None:
+        for request in self._pushes:
+            self._push(request, self._unreachable("the coordinator is gone"))
+
+    def _unreachable(self, what: str) -> GridError:
+        return GridError(
+            what,
+            why="It does not run, another machine has its address, or the network between is down.",
+            fix="Start it with `discogrid up`, or run on this machine alone with --local.",
+        )
+
+    async def _close(self, *, linger: bool) -> None:
+        for blobs in self._blob_clients.values():
+            blobs.close()
+        self._channel.close()
+        if not linger:
+            self._context.destroy(linger=0)
+        else:
+            await asyncio.to_thread(self._context.term)
+
+
+def refusal(refused: Refused) -> DiscogridError:
+    """The error that a refusal of the coordinator stands for."""
+    kinds: dict[str, type[DiscogridError]] = {
+        "unknown-job": UsageError,
+        "usage": UsageError,
+        "signature": SignatureRefused,
+        "unplaceable": NoAgentFits,
+    }
+    return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)
