@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from discogrid import places
 from discogrid.cli.connect import GridChoice
 from discogrid.cli.console import Console
 from discogrid.cli.follow import Follower, Outcome, Stay
@@ -99,7 +100,24 @@ async def _send_and_stay(
                 return Outcome(job, None, ExitCode.SUCCEEDED)
             where = "this machine" if grid.own else f"grid {printable(grid.name)}"
             narration.say(f"{job.id} ({printable(job.name)}): {plural(job.counts.total, 'task')} on {where}")
-            return await Follower(console, client, job, stay).run(interrupts)
+            outcome = await Follower(console, client, job, stay).run(interrupts)
+        if grid.own:
+            await tell_weak_box(console, client)
+        return outcome
+
+
+async def tell_weak_box(console: Console, client: AsyncClient) -> None:
+    """Say once, until the next start of this machine, that its tasks run in less than the strict box."""
+    told = places.runtime_folder() / "weak-box.told"
+    if told.exists():
+        return
+    levels = {agent.sandbox for agent in await client.agents() if agent.state == "live"}
+    if levels and SandboxLevel.STRICT not in levels:
+        console.narration.warn(
+            f"tasks run on this machine in the box {min(levels)!r}: they can read and change what you can;"
+            " `discogrid doctor` says what fixes that"
+        )
+        told.touch()
 
 
 async def _send(console: Console, client: AsyncClient, prepared: Prepared, *, hold: bool) -> JobId:

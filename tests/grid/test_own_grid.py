@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 from tests.grid.machines import Machine, until
 
@@ -52,3 +53,36 @@ def test_the_own_grid_leaves_no_agent_behind_when_it_is_killed(machine: Machine)
 def _words(pid: int) -> list[bytes]:
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         return file.read().split(b"\0")
+
+
+BLIND = """
+import importlib.abc, sys
+
+class Blind(importlib.abc.MetaPathFinder):
+    \"\"\"Before the agent's command is imported: this machine has no bwrap.\"\"\"
+
+    def find_spec(self, name, path, target=None):
+        if name == "discogrid_agent.command":
+            sys.meta_path.remove(self)
+            from discogrid_agent.sandbox import probe
+            probe.find_bubblewrap = lambda *_: []
+
+sys.meta_path.insert(0, Blind())
+"""
+
+
+def test_a_machine_without_a_strict_box_works_for_its_own_user_and_says_so_once(
+    machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BLIND)
+    machine.environment["PYTHONPATH"] = str(tmp_path / "site")
+    machine.write("s.py", "open('run-result/r', 'w').write('made')")
+
+    first, second = (machine.run("submit", "s.py", "-o", name) for name in ("one", "two"))
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert (machine.work / "one" / "output" / "r").read_text() == "made"
+    assert "box 'none'" in first.stderr
+    assert "box" not in second.stderr
+    assert machine.run("submit", "s.py", "--min-sandbox", "strict", "-o", "three").returncode == 4
