@@ -145,13 +145,6 @@ class Runner:
             for offset, part in keeper.parts()
         ]
 
-    def log_tail(self, attempt: Attempt, limit: int = 64 * 1024) -> tuple[bytes, bytes]:
-        """The last bytes of stdout and stderr of a running attempt; nothing of another one."""
-        running = self._running.get(attempt)
-        if running is None:
-            return b"", b""
-        return running.stdout.tail(limit), running.stderr.tail(limit)
-
     async def _attempt(self, running: _Running, work: WorkFolder) -> tuple[BoxEnd, Verdict | None]:
         """How the box ended, or the verdict on an attempt that had none."""
         if running.task.network:

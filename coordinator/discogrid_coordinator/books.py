@@ -187,17 +187,6 @@ class Books:
         row.seconds, row.exit, row.reason = result.seconds, result.exit, result.reason
         row.archive, row.archive_bytes = result.archive, result.archive_bytes
 
-    def note_reason(self, job_id: JobId, reason: str) -> None:
-        """Why a job is held or waits; empty when it does not."""
-        job = self._jobs[job_id]
-        if job.view.reason != reason:
-            self._set(job, reason=reason)
-
-    def forget(self, job_id: JobId) -> None:
-        """The job is kept no longer."""
-        del self._jobs[job_id]
-        self._changed_jobs.pop(job_id, None)
-
     # What happens.
 
     def apply(self, what: Event | Action, now: float) -> None:

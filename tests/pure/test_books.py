@@ -149,15 +149,6 @@ def test_a_result_without_a_row_is_credited_to_nobody() -> None:
     assert grid.books.agents() == []
 
 
-def test_results_of_a_forgotten_job_are_passed_over() -> None:
-    grid = Referee()
-    grid.submit("k3f9", 1)
-    grid.books.forget(JOB)
-    grid.books.note_result(Result(attempt("k3f9", 0)))
-    assert grid.books.jobs() == []
-    assert grid.drain() == books.Changes((), (), ())
-
-
 def test_changes_are_told_once_and_merged() -> None:
     grid = at_work()
     changes = grid.drain()
@@ -180,22 +171,15 @@ def test_a_crowd_of_changes_is_told_in_portions(monkeypatch: pytest.MonkeyPatch)
     assert portions == [["k3f9-000", "k3f9-001"], ["k3f9-002", "m2x4-000"], []]
 
 
-def test_a_reason_to_wait_is_shown_until_the_job_runs() -> None:
-    grid = Referee()
-    grid.submit("k3f9", 1)
-    grid.drain()
-    grid.books.note_reason(JOB, "no agent fits")
-    assert [view.reason for view in grid.drain().jobs] == ["no agent fits"]
-    grid.books.note_reason(JOB, "no agent fits")
-    assert grid.drain().jobs == ()
-    grid.join("attic", 1)
-    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
-    assert [view.reason for view in grid.drain().jobs] == [""]
-
-
 def test_a_held_job_is_shown_as_held_until_its_release() -> None:
     grid = Referee()
     grid.submit("k3f9", 1, held=True)
     assert [view.state for view in grid.books.jobs()] == [JobState.HELD]
     grid.tell(events.JobReleased(JOB))
     assert [view.state for view in grid.books.jobs()] == [JobState.QUEUED]
+
+
+def test_results_of_an_unknown_job_are_passed_over() -> None:
+    grid = Referee()
+    grid.books.note_result(Result(attempt("k3f9", 0)))
+    assert grid.drain() == books.Changes((), (), ())

@@ -337,3 +337,19 @@ def test_an_end_of_what_never_ran_is_passed_over() -> None:
     assert keeper.tell(ended(2)) == []
     assert keeper.tell(events.AttemptEnded(Attempt(JobId("none"), 0, 1, LEASE), Outcome.SUCCEEDED)) == []
     assert keeper.tell(events.Discarded((attempt("k3f9", 2),))) == []
+
+
+def test_a_blob_that_comes_twice_changes_nothing_the_second_time() -> None:
+    keeper = working()
+    keeper.tell(received(run("k3f9", 0, 1)))
+    ready = events.BlobReady(file("k3f9-0").digest)
+    assert started(keeper.tell(ready)) == [0]
+    assert keeper.tell(ready) == []
+
+
+def test_word_of_a_result_that_is_not_on_its_way_is_passed_over() -> None:
+    keeper = working(1)
+    keeper.tell(ended(0))
+    keeper.tell(events.ResultSent(attempt("k3f9", 0)))
+    assert keeper.tell(events.ResultSent(attempt("k3f9", 0))) == []
+    assert keeper.tell(events.SendFailed(attempt("k3f9", 0), "late")) == []
