@@ -92,7 +92,9 @@ def program() -> Program:
 
 def main() -> int:
     """Run the command line of this process; its exit code."""
-    gc.set_threshold(GARBAGE_OBJECTS, 20, 20)  # importing makes objects that stay; looking for rubbish costs 20 ms
+    gc.set_threshold(
+        GARBAGE_OBJECTS, 20, 20
+    )  # importing makes objects that stay; looking for rubbish costs 20 ms
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(
