@@ -117,14 +117,15 @@ async def test_a_cancelled_task_ends_with_all_its_daemons(bench: Bench) -> None:
 
 
 async def test_a_task_cancelled_at_once_never_runs_or_dies(any_bench: Bench) -> None:
+    name = f"cancelled-{os.getpid()}.py"
     for delay in (0, 0.001, 0.003, 0.006, 0.01):
-        task = any_bench.task("import time; time.sleep(60)")
+        task = any_bench.task("import time; time.sleep(60)", name=name)
         running = asyncio.ensure_future(any_bench.runner.run(task))
         await asyncio.sleep(delay)
         any_bench.runner.kill(task.attempt, "never mind")
         ended = await asyncio.wait_for(running, 5)
         assert ended.outcome is Outcome.CANCELLED
-    assert not living("script.py")
+    assert not living(name)
 
 
 async def test_daemons_left_behind_end_with_their_task(any_bench: Bench) -> None:

@@ -644,7 +644,7 @@ async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(opened:
 
     def count(_peer: str, _digest: Digest) -> bool:
         asked_before.append(1)
-        if len(asked_before) == 20:
+        if len(asked_before) == 32:  # of 40; all but a window of 16 have arrived by then
             half.set()
         return True
 
@@ -662,7 +662,7 @@ async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(opened:
     async with asyncio.timeout(SOON_S):
         assert (await getting).read_bytes() == content
     assert asked_after, "the restart came too late to interrupt anything"
-    assert len(asked_before) + len(asked_after) < 40 + 20  # not from the start
+    assert len(asked_after) < 40  # not from the start
 
 
 async def test_a_put_starts_anew_after_the_server_was_restarted(opened: Line) -> None:
