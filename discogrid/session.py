@@ -41,7 +41,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.own import ensure_own_grid
-from discogrid.transfer import BlobClient
+from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.types import Role
 
 CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
@@ -148,11 +148,7 @@ class Session:
             where = transport.dialled(self.welcome.blob_endpoint, self._endpoint)
             keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
             server = self._grid.roster.coordinator().curve
-            limit = transport.BLOB_FRAME_BYTES_MAX
-            self._blob_clients[store] = BlobClient(
-                lambda take: transport.dial(self._context, where, keys, server, take, frame_bytes_max=limit),
-                store,
-            )
+            self._blob_clients[store] = dial_blobs(self._context, where, keys, server, store)
         return self._blob_clients[store]
 
     # -- the line

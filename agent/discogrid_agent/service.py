@@ -44,7 +44,7 @@ from discogrid.messages import (
     TasksReturned,
     Welcome,
 )
-from discogrid.transfer import BlobClient
+from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
 from discogrid.views import task_label
 from discogrid_agent import events
@@ -318,17 +318,7 @@ class Service:
         if self._blobs is not None:
             self._blobs.close()
         where = transport.dialled(endpoint, self._endpoint)
-        self._blobs = BlobClient(
-            lambda take: transport.dial(
-                self._context,
-                where,
-                self._keys,
-                self._server_key,
-                take,
-                frame_bytes_max=transport.BLOB_FRAME_BYTES_MAX,
-            ),
-            self._store,
-        )
+        self._blobs = dial_blobs(self._context, where, self._keys, self._server_key, self._store)
 
     def _source(self, digest: Digest) -> Path | bytes:
         """A blob that was fetched: its file, or itself when it came along with a message."""

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import zmq
+
 from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
 from discogrid.errors import BlobError, DiscogridError, IntegrityError
 from discogrid.messages import BlobChunk, BlobRefused, BlobStored, WantChunks
 from discogrid.transfer.moves import Get, Put
-from discogrid.transport import Delivery, Link
+from discogrid.transport import BLOB_FRAME_BYTES_MAX, CurveKeys, Delivery, Link, dial
 from discogrid.types import Digest
 
 WINDOW_FIRST = 4  # chunks on their way, all blobs together
@@ -272,3 +274,17 @@ class BlobClient:
                 error = BlobError(str(error))
             move.done.set_exception(error)
             move.done.exception()  # seen: a client that is closed at the very end has nobody left to wait for it
+
+
+def dial_blobs(
+    context: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str,
+    keys: CurveKeys,
+    server_key: bytes,
+    store: BlobStore | None = None,
+) -> BlobClient:
+    """A client of the blob server at `endpoint`, over a socket of its own; what is got goes into `store`."""
+    return BlobClient(
+        lambda take: dial(context, endpoint, keys, server_key, take, frame_bytes_max=BLOB_FRAME_BYTES_MAX),
+        store,
+    )
