@@ -1,8 +1,10 @@
 """Lays out and removes the folders of one attempt.
 
-<attempt>/work              the task's working directory: script, input, constants
-<attempt>/work/run-result   what it wants to hand back
-<attempt>/tmp               its /tmp, on disk, so that it counts as disk and not as memory
+Below the attempt's own folder:
+
+work         the task's working directory: script, input, constants; in it
+  run-result what it wants to hand back
+tmp          its /tmp, on disk, so that it counts as disk and not as memory
 """
 
 import os
