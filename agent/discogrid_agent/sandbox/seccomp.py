@@ -4,8 +4,11 @@ Everything is allowed but what no script of ours needs and kernels were broken t
 (keyrings, vsock and other socket families), and what would undo the box (more namespaces, mounts).
 """
 
+import ctypes
 import errno
+import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +19,9 @@ _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24)
 
 _X32_BIT: Final = 0x4000_0000
 _NEWEST: Final = 470  # numbers from here on are newer than this list: they do not exist for a task
-_AF_UNIX: Final = 1  # harmless inside own mount and network namespaces, and multiprocessing needs it
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+# Harmless inside own mount and network namespaces, and multiprocessing needs it.
+_ONLY_UNIX: Final = (AF_UNIX,)
 _NEW_NAMESPACES: Final = 0x7E02_0000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 _TERMINAL_REQUESTS: Final = (0x5412, 0x541C, 0x5423)  # TIOCSTI types for the user, TIOCLINUX, TIOCSETD
 
@@ -81,6 +86,24 @@ _ABSENT: Final[dict[str, tuple[int, int]]] = {
     "io_uring_setup": (425, 425),
     "memfd_secret": (447, 447),
 }
+# Refused as well where a task shares the namespaces of its machine: what reaches the owner's programs or watches the
+# owner's folders, and what neither Landlock nor any file permission stops.
+_FORBIDDEN_WHERE_SHARED: Final[dict[str, tuple[int, int]]] = {
+    "inotify_add_watch": (254, 27),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "msgctl": (71, 187),
+    "msgget": (68, 186),
+    "msgrcv": (70, 188),
+    "msgsnd": (69, 189),
+    "semctl": (66, 191),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "shmget": (29, 194),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +114,15 @@ class _Machine:
     audit: int  # AUDIT_ARCH_*
     clone: int
     ioctl: int
+    prlimit: int
+    seccomp: int
     socket: int
     socketpair: int
 
 
 _MACHINES: Final = {
-    "x86_64": _Machine(0, 0xC000_003E, clone=56, ioctl=16, socket=41, socketpair=53),
-    "aarch64": _Machine(1, 0xC000_00B7, clone=220, ioctl=29, socket=198, socketpair=199),
+    "x86_64": _Machine(0, 0xC000_003E, 56, ioctl=16, prlimit=302, seccomp=317, socket=41, socketpair=53),
+    "aarch64": _Machine(1, 0xC000_00B7, 220, ioctl=29, prlimit=261, seccomp=277, socket=198, socketpair=199),
 }
 
 
@@ -106,9 +131,13 @@ def knows(machine: str) -> bool:
     return machine in _MACHINES
 
 
-def filter_program(machine: str) -> bytes:
-    """The filter as an array of `struct sock_filter`; KeyError for a machine it does not know."""
+def filter_program(machine: str, families: Sequence[int] = _ONLY_UNIX, *, shared: bool = False) -> bytes:
+    """The filter as an array of `struct sock_filter`; KeyError for a machine it does not know.
+
+    Sockets are of `families` only; `shared`: the task lives in the namespaces of its machine.
+    """
     chosen = _MACHINES[machine]
+    forbidden = _FORBIDDEN | (_FORBIDDEN_WHERE_SHARED if shared else {})
     program = [
         _step(_LOAD, _ARCHITECTURE),
         _step(_EQUAL, chosen.audit, 1, 0),
@@ -119,16 +148,22 @@ def filter_program(machine: str) -> bytes:
         _step(_RETURN, _ERROR | errno.ENOSYS),
     ]
     assert _NEWEST < _X32_BIT
-    for calls, error in ((_FORBIDDEN, errno.EPERM), (_ABSENT, errno.ENOSYS)):
+    for calls, error in ((forbidden, errno.EPERM), (_ABSENT, errno.ENOSYS)):
         for numbers in calls.values():
             if number := numbers[chosen.column]:
                 program += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ERROR | error)]
     program += _when(
         chosen.clone, 0, [_step(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _step(_RETURN, _ERROR | errno.EPERM)]
     )
-    only_unix = [_step(_EQUAL, _AF_UNIX, 1, 0), _step(_RETURN, _ERROR | errno.EAFNOSUPPORT)]
-    program += _when(chosen.socket, 0, only_unix)
-    program += _when(chosen.socketpair, 0, only_unix)
+    of_families = [
+        # to the end, over the families that follow and the refusal
+        *(_step(_EQUAL, family, len(families) - at, 0) for at, family in enumerate(families)),
+        _step(_RETURN, _ERROR | errno.EAFNOSUPPORT),
+    ]
+    program += _when(chosen.socket, 0, of_families)
+    program += _when(chosen.socketpair, 0, of_families)
+    if shared:  # limits of its own; not those of the owner's programs
+        program += _when(chosen.prlimit, 0, [_step(_EQUAL, 0, 1, 0), _step(_RETURN, _ERROR | errno.EPERM)])
     refused = [
         part
         for request in _TERMINAL_REQUESTS
@@ -137,6 +172,37 @@ def filter_program(machine: str) -> bytes:
     program += _when(chosen.ioctl, 1, refused)
     program.append(_step(_RETURN, _ALLOW))
     return b"".join(program)
+
+
+class Filter:
+    """A program laid out in memory, so that it can be put on in a freshly forked child as well."""
+
+    def __init__(self, machine: str, program: bytes) -> None:
+        """`program` is a `filter_program` of `machine`."""
+        self._number = _MACHINES[machine].seccomp
+        self._steps = ctypes.create_string_buffer(program, len(program))
+        self._header = _Header(len(program) // _STEP_BYTES, ctypes.addressof(self._steps))
+        self._at = ctypes.byref(self._header)
+
+    def put_on(self) -> None:
+        """Filter the calls of this thread and all that it starts, for ever; OSError when that fails."""
+        if _prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0 or _system_call(
+            self._number, _SET_FILTER, 0, self._at
+        ):
+            code = ctypes.get_errno()
+            raise OSError(code, f"seccomp: {os.strerror(code)}")
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+
+
+_STEP_BYTES: Final = 8
+_SET_FILTER: Final = 1  # SECCOMP_SET_MODE_FILTER
+_NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
+_library = ctypes.CDLL(None, use_errno=True)
+_system_call = _library.syscall
+_prctl = _library.prctl
 
 
 def _when(number: int, argument: int, steps: list[bytes]) -> list[bytes]:
