@@ -58,7 +58,8 @@ def file_tries() -> dict[str, Callable[[], object]]:
         "make in shown": lambda: (shown / "new").write_text("x"),
         "read own": (own / "a").read_text,
         "write own": lambda: (own / "a").write_text("x"),
-        "make and move in own": lambda: ((own / "sub").mkdir(), (own / "a").rename(own / "sub" / "a")),
+        "make a folder in own": (own / "sub").mkdir,
+        "move in own": lambda: (own / "a").rename(own / "sub" / "a"),
         "remove in own": (own / "sub" / "a").unlink,
         "read other": (other / "a").read_text,
         "list other": lambda: os.listdir(other),
@@ -76,7 +77,7 @@ def file_tries() -> dict[str, Callable[[], object]]:
 def call_tries() -> dict[str, Callable[[], object]]:
     return {
         "unix": made(socket.AF_UNIX),
-        "pair": lambda: [one.close() for one in socket.socketpair()],
+        "pair": socket.socketpair,
         "internet": made(socket.AF_INET),
         "internet 6": made(socket.AF_INET6),
         "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
