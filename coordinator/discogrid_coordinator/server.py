@@ -85,7 +85,11 @@ class Server:
         context = transport.new_context()
         closing.callback(context.destroy, linger=transport.LINGER_MS)
         keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
-        doorkeeper = transport.Doorkeeper(context, self._grid.roster.admitted)
+        doorkeeper = transport.Doorkeeper(
+            context,
+            self._grid.roster.admitted,
+            lambda failure: loop.call_soon_threadsafe(self._fail, failure),
+        )
         closing.callback(doorkeeper.close)
         store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         journal = Journal(self._folder / "journal.sqlite")
@@ -202,6 +206,11 @@ class Server:
                 fix="Free some disk space and start again: nothing that was acknowledged is lost.",
             )
             self.stop()
+
+    def _fail(self, failure: DiscogridError) -> None:
+        """End loudly: without this nothing useful can go on."""
+        self._failure = self._failure or failure
+        self.stop()
 
     def _set_timers(self) -> None:
         loop = asyncio.get_running_loop()

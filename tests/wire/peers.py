@@ -79,12 +79,21 @@ async def house(
     admit: Callable[[bytes], str | None] | None = None,
     keys: CurveKeys | None = None,
     frame_bytes_max: int = transport.CONTROL_FRAME_BYTES_MAX,
+    connections: transport.Connections | None = None,
 ) -> AsyncIterator[House]:
     context = transport.new_context()
     known: dict[bytes, str] = {}
     keys, inbox = keys or new_keys(), Inbox()
     doorkeeper = Doorkeeper(context, admit or known.get)
-    link = transport.listen(context, endpoint, keys, doorkeeper, inbox.take, frame_bytes_max=frame_bytes_max)
+    link = transport.listen(
+        context,
+        endpoint,
+        keys,
+        doorkeeper,
+        inbox.take,
+        frame_bytes_max=frame_bytes_max,
+        connections=connections,
+    )
     built = House(context, keys, known, doorkeeper, link, inbox)
     try:
         yield built

@@ -1,0 +1,37 @@
+"""Sockets, who may come, and how much anybody may send. No socket is made anywhere else, and none without CURVE."""
+
+from discogrid.transport.connections import Connections
+from discogrid.transport.doorkeeper import ZAP_DOMAIN, ZAP_ENDPOINT, Doorkeeper
+from discogrid.transport.limits import (
+    BLOB_FRAME_BYTES_MAX,
+    CHUNK_BYTES_MAX,
+    CONTROL_FRAME_BYTES_MAX,
+    CURVE_OVERHEAD_BYTES,
+    LINGER_MS,
+    RECEIVE_BATCH,
+)
+from discogrid.transport.link import Delivery, Link
+from discogrid.transport.rates import Rates
+from discogrid.transport.sockets import CurveKeys, dial, dialled, listen, new_context, secure_socket
+
+__all__ = [
+    "BLOB_FRAME_BYTES_MAX",
+    "CHUNK_BYTES_MAX",
+    "CONTROL_FRAME_BYTES_MAX",
+    "CURVE_OVERHEAD_BYTES",
+    "LINGER_MS",
+    "RECEIVE_BATCH",
+    "ZAP_DOMAIN",
+    "ZAP_ENDPOINT",
+    "Connections",
+    "CurveKeys",
+    "Delivery",
+    "Doorkeeper",
+    "Link",
+    "Rates",
+    "dial",
+    "dialled",
+    "listen",
+    "new_context",
+    "secure_socket",
+]

@@ -1,0 +1,169 @@
+"""Counts connections and the bytes that each has sent and nobody could be given yet; says which are too many.
+
+Keeps books only: `gate.py` looks at descriptors and cuts. Two threads tell it what happens, so there is a lock.
+"""
+
+import ipaddress
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from discogrid.transport.limits import (
+    ADDRESSES_MAX,
+    CONNECTIONS_ADDRESS_MAX,
+    CONNECTIONS_MEMBER_MAX,
+    CONNECTS_BURST,
+    CONNECTS_S_MAX,
+    IDLE_BYTES_S,
+    UNREAD_BYTES_ALL_MAX,
+    UNREAD_BYTES_MAX,
+)
+from discogrid.transport.rates import Rates
+
+FRAME_OVERHEAD_BYTES = 35  # of a CURVE frame: flags, length, command name, nonce and box
+LONG_FRAME_OVERHEAD_BYTES = 42  # the length takes eight bytes
+SHORT_FRAME_BYTES_MAX = 222
+
+
+@dataclass(slots=True)
+class Connection:
+    """One accepted connection. `delivered` counts the bytes on the wire of whole messages that were handed over."""
+
+    fd: int
+    address: str
+    since: float
+    delivered: int = 0
+    member: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A connection that is to be cut, and why."""
+
+    connection: Connection
+    reason: str
+
+
+class Connections:
+    """The open connections of one listening socket."""
+
+    def __init__(
+        self,
+        total_max: int,
+        *,
+        address_max: int = CONNECTIONS_ADDRESS_MAX,
+        member_max: int = CONNECTIONS_MEMBER_MAX,
+        unread_max: int = UNREAD_BYTES_MAX,
+        unread_all_max: int = UNREAD_BYTES_ALL_MAX,
+    ) -> None:
+        """At most `total_max` at once."""
+        self._total_max = total_max
+        self._address_max = address_max
+        self._member_max = member_max
+        self._unread_max = unread_max
+        self._unread_all_max = unread_all_max
+        self._lock = threading.Lock()
+        self._open: dict[int, Connection] = {}
+        self._addresses: dict[str, int] = {}
+        self._members: dict[str, int] = {}
+        self._early: dict[int, int] = {}  # delivered before its connection was told of
+        self._rates = Rates(CONNECTS_BURST, CONNECTS_S_MAX, ADDRESSES_MAX)
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def opened(self, fd: int, address: str, now: float) -> Excess | None:
+        """A connection was accepted; what is returned is one too many."""
+        host = network_of(address)
+        with self._lock:
+            self._drop(fd)
+            connection = Connection(fd, host, now, self._early.pop(fd, 0))
+            self._open[fd] = connection
+            self._addresses[host] = self._addresses.get(host, 0) + 1
+            if len(self._open) > self._total_max:
+                return Excess(connection, f"{self._total_max} connections are open")
+            if self._addresses[host] > self._address_max:
+                return Excess(connection, f"its host has {self._address_max} connections open")
+            if not self._rates.take(host, now):
+                return Excess(connection, "its host connects too often")
+        return None
+
+    def closed(self, fd: int) -> None:
+        """A connection has ended."""
+        with self._lock:
+            self._drop(fd)
+
+    def delivered(self, fd: int, size: int, member: str) -> Excess | None:
+        """A whole message of `size` bytes on the wire was handed over; what is returned is one too many."""
+        with self._lock:
+            connection = self._open.get(fd)
+            if connection is None:
+                # The accept is told by another thread, and may come later.
+                self._early[fd] = min(self._early.get(fd, 0) + size, self._unread_max)
+                return None
+            connection.delivered += size
+            if connection.member or not member:
+                return None
+            connection.member = member
+            self._members[member] = self._members.get(member, 0) + 1
+            if self._members[member] > self._member_max:
+                return Excess(connection, f"this member has {self._member_max} connections open")
+        return None
+
+    def greedy(self, received: Callable[[int], int | None], now: float) -> list[Excess]:
+        """Who has sent too much that is no whole message; `received(fd)` is what came in, None when it is gone."""
+        unread: list[tuple[int, Connection]] = []
+        with self._lock:
+            for connection in list(self._open.values()):
+                came = received(connection.fd)
+                if came is None:
+                    self._drop(connection.fd)
+                    continue
+                idle = int((now - connection.since) * IDLE_BYTES_S)
+                unread.append((came - connection.delivered - idle, connection))
+        unread.sort(key=lambda pair: -pair[0])
+        total = sum(size for size, _ in unread if size > 0)
+        excess = []
+        for size, connection in unread:
+            if size > self._unread_max:
+                reason = f"it has sent {size >> 20} MiB that are no whole message"
+            elif total > self._unread_all_max:
+                reason = f"{total >> 20} MiB of all connections wait to be whole messages, {size >> 20} of it"
+            else:
+                break
+            excess.append(Excess(connection, reason))
+            total -= size
+        return excess
+
+    def _drop(self, fd: int) -> None:
+        connection = self._open.pop(fd, None)
+        if connection is None:
+            return
+        _count_down(self._addresses, connection.address)
+        if connection.member:
+            _count_down(self._members, connection.member)
+
+
+def network_of(address: str) -> str:
+    """What one host may call its own: an IPv4 address, or an IPv6 /64."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def wire_bytes(size: int) -> int:
+    """What a frame of `size` bytes takes on the wire."""
+    return size + (FRAME_OVERHEAD_BYTES if size <= SHORT_FRAME_BYTES_MAX else LONG_FRAME_OVERHEAD_BYTES)
+
+
+def _count_down(counts: dict[str, int], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -1,0 +1,187 @@
+"""A socket in the event loop: drained when readable, its messages handed over in batches, each sender within its rate."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import zmq
+
+from discogrid.errors import WireError
+from discogrid.transport.connections import wire_bytes
+from discogrid.transport.gate import Gate
+from discogrid.transport.limits import (
+    BLOB_FRAME_BYTES_MAX,
+    BLOB_RECEIVE_BATCH,
+    COMPLAINT_S,
+    CURVE_OVERHEAD_BYTES,
+    LINGER_MS,
+    MEMBERS_REMEMBERED_MAX,
+    MESSAGES_BURST,
+    MESSAGES_S_MAX,
+    RECEIVE_BATCH,
+)
+from discogrid.transport.rates import Rates
+from discogrid.wire import FRAMES_MAX
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One received message. `route` says where to answer (empty on dialled sockets), `sender` who it authenticated as."""
+
+    route: bytes
+    sender: str
+    frames: list[bytes]
+
+
+class Link:
+    """One socket in the running event loop: drained when readable, its messages handed over in batches."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        on_messages: Callable[[list[Delivery]], None],
+        *,
+        routed: bool,
+        endpoint: str,
+        frame_bytes_max: int,
+        gate: Gate | None = None,
+    ) -> None:
+        """Use `listen` or `dial`."""
+        self._socket = socket
+        self._on_messages = on_messages
+        self._routed = routed
+        self._frame_bytes_max = frame_bytes_max - CURVE_OVERHEAD_BYTES
+        self._receive_batch = _receive_batch(frame_bytes_max)
+        self.gate = gate
+        self._rates = Rates(MESSAGES_BURST, MESSAGES_S_MAX, MEMBERS_REMEMBERED_MAX)
+        self._excess: dict[
+            str, int
+        ] = {}  # messages of a member that were over its rate, not yet complained of
+        self._complained = float("-inf")
+        self._loop = asyncio.get_running_loop()
+        self.endpoint = endpoint
+        self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
+        self._reader = _Reader(socket, self._receive)
+
+    def send(self, frames: Sequence[bytes], route: bytes = b"") -> bool:
+        """Hand a message to the peer's queue; False when the peer is gone or its queue full, WireError when it is too large."""
+        if (largest := max(map(len, frames))) > self._frame_bytes_max:
+            # The peer would drop the whole connection, and nobody would learn why.
+            raise WireError(f"a frame of {largest} bytes is over {self._frame_bytes_max}")
+        try:
+            self._socket.send_multipart([route, *frames] if self._routed else frames, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.dropped += 1
+            return False
+        finally:
+            # Sending may swallow the edge that announces a message.
+            self._reader.wake()
+        return True
+
+    def close(self, *, linger_ms: int = LINGER_MS) -> None:
+        """Close; what is queued has `linger_ms` to leave."""
+        self._reader.close()
+        if self.gate is not None:
+            self.gate.close()
+        self._socket.close(linger=linger_ms)
+
+    def _receive(self) -> bool:
+        batch: list[Delivery] = []
+        more = True
+        while len(batch) < self._receive_batch:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                more = False
+                break
+            if (delivery := self._delivery(frames)) is not None:
+                batch.append(delivery)
+        if batch:
+            self._on_messages(batch)
+        return more
+
+    def _delivery(self, frames: Sequence[zmq.Frame]) -> Delivery | None:
+        route = frames[0].bytes if self._routed else b""
+        payload = frames[1:] if self._routed else frames
+        sender = ""
+        if self._routed:
+            try:
+                sender = str(frames[-1].get("User-Id"))
+            except zmq.ZMQError:
+                log.warning("a message without an authenticated sender was dropped")
+                return None
+            if self.gate is not None:
+                size = sum(wire_bytes(len(frame)) for frame in payload)
+                self.gate.delivered(int(frames[-1].get(zmq.SRCFD)), size, sender)
+            if not self._rates.take(sender, self._loop.time()):
+                self._complain(sender)
+                return None
+        if not 1 <= len(payload) <= FRAMES_MAX:
+            log.warning(
+                "a message of %d frames was dropped; at most %d are allowed", len(payload), FRAMES_MAX
+            )
+            return None
+        return Delivery(route, sender, [frame.bytes for frame in payload])
+
+    def _complain(self, sender: str) -> None:
+        """A line about what was dropped, no more often than anybody reads it."""
+        self._excess[sender] = self._excess.get(sender, 0) + 1
+        now = self._loop.time()
+        if now - self._complained > COMPLAINT_S:
+            self._complained = now
+            for member, count in self._excess.items():
+                log.warning(
+                    "%d messages of member %s were dropped: more than %.0f a second",
+                    count,
+                    member[:8],
+                    MESSAGES_S_MAX,
+                )
+            self._excess.clear()
+
+
+class _Reader:
+    """Calls `take` until it says that nothing is left, whenever a ZeroMQ socket may be readable.
+
+    ZeroMQ's file descriptor is edge-triggered and speaks for sending too, so readiness is asked of EVENTS, not of it.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], take: Callable[[], bool]) -> None:
+        self._socket = socket
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(socket.fd)
+        self._scheduled = False
+        self._closed = False
+        self._loop.add_reader(self._fd, self._run)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look at the socket soon."""
+        if not (self._scheduled or self._closed):
+            self._scheduled = True
+            self._loop.call_soon(self._run)
+
+    def close(self) -> None:
+        """Look no more."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._closed or not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            return
+        try:
+            self._take()
+        finally:
+            if not self._closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                self.wake()
+
+
+def _receive_batch(frame_bytes_max: int) -> int:
+    return BLOB_RECEIVE_BATCH if frame_bytes_max == BLOB_FRAME_BYTES_MAX else RECEIVE_BATCH
