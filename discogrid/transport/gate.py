@@ -70,7 +70,9 @@ class Gate:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Watch no more; a second time does nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._socket.disable_monitor()  # its last event wakes the thread
         if self._thread.ident is None:

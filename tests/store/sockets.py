@@ -29,9 +29,11 @@ class Line:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.context: zmq.Context[zmq.Socket[bytes]] = transport.new_context()
-        self.doorkeeper = transport.Doorkeeper(self.context, lambda key: key.decode())
         self.keys = transport.CurveKeys(*zmq.curve_keypair())
         self.client_keys = transport.CurveKeys(*zmq.curve_keypair())
+        self.doorkeeper = transport.Doorkeeper(
+            self.context, lambda key: key.decode() if key == self.client_keys.public else None
+        )
         self.endpoint = "tcp://127.0.0.1:0"
         self._ends: list[BlobServer | BlobClient | Channel] = []
 
