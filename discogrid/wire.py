@@ -17,7 +17,7 @@ FRAMES_MAX = 4  # header and payload, routing id not counted
 ITEMS_MAX = 4096  # of any array or map in a header
 TEXT_BYTES_MAX = 16 * 1024  # of any string in a header
 PACKED_ITEMS_MAX = 100_000  # byte strings in one packed payload
-PACKED_BYTES_MAX = 16 * 1024 * 1024
+PACKED_BYTES_MAX = 40 * 1024 * 1024  # 100,000 tasks whose inputs have names of 255 bytes
 
 _encoder = msgspec.msgpack.Encoder()
 
