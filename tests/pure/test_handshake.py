@@ -329,6 +329,7 @@ def test_a_proof_of_another_exchange_is_refused() -> None:
     pair.proof = lambda side: replayed if side == "joiner" else b""  # type: ignore[method-assign]
     pair.run()
     assert pair.ends["inviter"] == Failed(Fault.TAMPERED, spent=True)
+    assert "inviter" not in pair.heard
 
 
 @pytest.mark.parametrize("receipt", [b"surprise", bytes(PART_BYTES_MAX + 1)])
