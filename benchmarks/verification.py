@@ -33,7 +33,7 @@ from discogrid.bundle import (
 )
 from discogrid.envelope import unseal
 from discogrid.keys import Identity, new_identity
-from discogrid.trust import ROSTER_TYPE, Member, Roster, RosterBody, open_roster
+from discogrid.trust.roster import ROSTER_TYPE, Member, Roster, RosterBody, open_roster
 from discogrid.types import Digest, FileRef, JobState, Limits, Outcome, Role, Run, SandboxLevel
 from discogrid.wire import pack_parts
 from discogrid_agent.shelf import Shelf

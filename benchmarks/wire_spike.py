@@ -19,7 +19,8 @@ from discogrid.bundle import ResultBody, open_results, seal_result
 from discogrid.channel import Channel, Received
 from discogrid.keys import Identity, load_or_create
 from discogrid.messages import Heartbeat, RunTasks, TaskDone, TasksCommitted, TasksDone
-from discogrid.trust import Roster, own_roster
+from discogrid.trust.owner import own_keeper
+from discogrid.trust.roster import Roster
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Run, SandboxLevel
 from discogrid.wire import pack_parts, unpack_parts
 from discogrid_coordinator.journal import Journal, ResultRecord
@@ -100,7 +101,7 @@ async def measure(tasks: int, size: int, *, signed: bool, journalled: bool) -> f
     """Tasks a second for runs of `size` tasks."""
     with tempfile.TemporaryDirectory() as folder:
         identity = load_or_create(Path(folder) / "identity.json")
-        roster = own_roster(Path(folder), identity)
+        roster = own_keeper(Path(folder), identity, "attic").current
         journal = Journal(Path(folder) / "journal.sqlite")
         context = transport.new_context()
         doorkeeper = transport.Doorkeeper(context, roster.admitted)

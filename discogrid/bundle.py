@@ -18,7 +18,7 @@ from discogrid import merkle
 from discogrid.envelope import unseal
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.keys import Identity
-from discogrid.trust import Roster
+from discogrid.trust.roster import Roster
 from discogrid.types import (
     Digest,
     FileRef,

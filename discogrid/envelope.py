@@ -36,9 +36,7 @@ def seal(payload_type: str, payload: bytes, key: Ed25519PrivateKey, key_id: Node
 
 def unseal(raw: bytes, payload_type: str, key_of: Callable[[NodeId], Ed25519PublicKey | None]) -> Opened:
     """The payload of an envelope that a known key signed as `payload_type`; SignatureRefused otherwise. About 100 µs."""
-    found_type, payload, signatures = _parts(raw)
-    if found_type != payload_type:
-        raise SignatureRefused(f"a {found_type!r} was signed where a {payload_type!r} is needed")
+    payload, signatures = _parts_of(raw, payload_type)
     for signer, signature in signatures:
         if (key := key_of(signer)) is None:
             continue
@@ -51,6 +49,18 @@ def unseal(raw: bytes, payload_type: str, key_of: Callable[[NodeId], Ed25519Publ
             ) from None
         return Opened(payload, signer)
     raise SignatureRefused("nobody this grid knows has signed this")
+
+
+def unproven(raw: bytes, payload_type: str) -> bytes:
+    """The payload of an envelope nobody vouches for yet: only to find out by which key `unseal` is to prove it."""
+    return _parts_of(raw, payload_type)[0]
+
+
+def _parts_of(raw: bytes, payload_type: str) -> tuple[bytes, list[tuple[NodeId, bytes]]]:
+    found_type, payload, signatures = _parts(raw)
+    if found_type != payload_type:
+        raise SignatureRefused(f"a {found_type!r} was signed where a {payload_type!r} is needed")
+    return payload, signatures
 
 
 def _parts(raw: bytes) -> tuple[str, bytes, list[tuple[NodeId, bytes]]]:

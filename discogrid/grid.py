@@ -2,13 +2,18 @@
 
 import json
 import os
+import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from discogrid import places
-from discogrid.errors import UsageError
+from discogrid.errors import GridError, UsageError
 from discogrid.keys import Identity, load_or_create
-from discogrid.trust import Roster, own_roster
+from discogrid.private_files import replace_file
+from discogrid.trust.keeper import RosterKeeper, begin
+from discogrid.trust.owner import OWN_ROSTER_S, ROSTER_S, Owner, free_name, own_keeper, renew_in_time
+from discogrid.trust.roster import Roster, open_roster
 
 OWN = "own"
 """This machine's own grid: over a socket file, started on demand."""
@@ -16,7 +21,11 @@ HOME = "home"
 """The grid of this user's other machines: over TCP, started with `discogrid coordinator` or `discogrid up`."""
 COORDINATOR_VARIABLE = "DISCOGRID_COORDINATOR"
 ADDRESS_FILE = "address.json"
+GRID_FILE = "grid.json"
+IDENTITY_FILE = "identity.json"
 PORT_DEFAULT = 7717
+GRID_NAME_CHARACTERS_MAX = 32
+JOIN = "Ask its owner for a code (`discogrid invite`) and run: discogrid join CODE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class Grid:
 
     name: str
     identity: Identity
-    roster: Roster
+    keeper: RosterKeeper
     endpoint: str | None
 
     @property
@@ -33,12 +42,56 @@ class Grid:
         """Whether it is this machine's own."""
         return self.name == OWN
 
+    @property
+    def roster(self) -> Roster:
+        """Who belongs to it, as far as this node knows now."""
+        return self.keeper.current
+
+    def owner(self) -> Owner | None:
+        """The key that signs its rosters, when it lies on this machine."""
+        return Owner.of(places.grid_folder(self.name), OWN_ROSTER_S if self.own else ROSTER_S)
+
 
 def open_grid(name: str) -> Grid:
-    """The grid of this name; its owner key and roster are made on first use."""
-    identity = load_or_create(places.identity_file())
+    """The grid of this name. This machine's own and the home grid are made on first use.
+
+    GridError when this machine never joined it.
+    """
+    if name not in (OWN, HOME, *_folders()):
+        raise GridError(f"this machine has joined no grid called {name!r}", fix=JOIN)
     folder = places.grid_folder(name)
-    return Grid(name, identity, own_roster(folder, identity), _address(name, folder))
+    identity = load_or_create(_identity_file(folder))
+    owner, roster_s = _owner_of(folder), OWN_ROSTER_S if name == OWN else ROSTER_S
+    held = Owner.of(folder, roster_s)
+    if name in (OWN, HOME) and (held or owner is None):
+        keeper = own_keeper(folder, identity, OWN if name == OWN else _machine(), roster_s=roster_s)
+        if owner is None:
+            _remember_owner(folder, keeper.current.owner)
+    elif owner is not None:
+        keeper = RosterKeeper.load(folder, owner)
+        if held:
+            renew_in_time(keeper, held, time.time())
+    else:
+        raise GridError(f"the grid {name!r} was not joined to the end", fix=JOIN)
+    return Grid(name, identity, keeper, _address(name, folder))
+
+
+def adopt_grid(owner: bytes, envelope: bytes, endpoint: str | None, now: float) -> Grid:
+    """Join: keep the roster (an envelope) of the grid whose owner has this public key, and where it answers.
+
+    The grid is called as its owner calls it, unless another one here has that name. To join again keeps the folder.
+    SignatureRefused when the roster is not the owner's or its time is over.
+    """
+    roster = open_roster(envelope, owner, now)
+    known = {name: _owner_of(places.grid_folder(name)) for name in _folders()}
+    again = next((name for name, other in known.items() if other == owner), None)
+    name = again or free_name(_folder_name(roster.body.name), [OWN, HOME, *known])
+    folder = places.grid_folder(name)
+    keeper = begin(folder, roster)
+    _remember_owner(folder, owner)
+    if endpoint is not None:
+        remember_address(name, endpoint)
+    return Grid(name, load_or_create(_identity_file(folder)), keeper, endpoint)
 
 
 def choose_grid(*, local: bool = False, coordinator: str | None = None, grid: str | None = None) -> Grid:
@@ -50,31 +103,45 @@ def choose_grid(*, local: bool = False, coordinator: str | None = None, grid: st
         )
     if local:
         return open_grid(OWN)
-    if grid is not None and not (places.home() / "grids" / grid).is_dir():
+    if grid is not None and grid not in (OWN, *_folders()):
         raise UsageError(
             f"no grid called {grid!r} was joined", fix=f"Joined grids: {', '.join(joined()) or 'none'}."
         )
-    name = grid or (HOME if named or HOME in joined() else OWN)
-    found = open_grid(name)
-    return Grid(name, found.identity, found.roster, parse_endpoint(named)) if named else found
+    found = open_grid(grid or _default(named))
+    return Grid(found.name, found.identity, found.keeper, parse_endpoint(named)) if named else found
+
+
+def _default(named: str | None) -> str:
+    """The grid meant when none is: the home grid, else the only joined one; with an address never this machine's own."""
+    choice = joined() if named is None else [name for name in _folders() if name != OWN]
+    if HOME in choice:
+        return HOME
+    if len(choice) > 1:
+        raise UsageError(
+            f"this machine has joined several grids: {', '.join(choice)}",
+            fix="Say which one you mean, for example: --grid " + choice[0],
+        )
+    if choice:
+        return choice[0]
+    if named is not None:
+        raise GridError(f"this machine has joined no grid, so it knows nobody at {named}", fix=JOIN)
+    return OWN
 
 
 def joined() -> list[str]:
     """The names of the grids whose coordinator's address this node keeps."""
+    return [name for name in _folders() if (places.home() / "grids" / name / ADDRESS_FILE).exists()]
+
+
+def _folders() -> list[str]:
     folder = places.home() / "grids"
-    return (
-        sorted(entry.name for entry in folder.glob("*") if (entry / ADDRESS_FILE).exists())
-        if folder.is_dir()
-        else []
-    )
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
 
 
 def remember_address(grid: str, endpoint: str) -> None:
     """Keep where the grid's coordinator answers: from now on the grid counts as joined."""
-    kept = places.grid_folder(grid) / ADDRESS_FILE
-    draft = kept.with_name(f".{ADDRESS_FILE}.{os.getpid()}")
-    draft.write_text(json.dumps({"schema": "discogrid.address/1", "endpoint": endpoint}))
-    draft.replace(kept)
+    kept = json.dumps({"schema": "discogrid.address/1", "endpoint": endpoint})
+    replace_file(places.grid_folder(grid) / ADDRESS_FILE, kept.encode())
 
 
 def forget_address(grid: str) -> None:
@@ -97,6 +164,41 @@ def parse_endpoint(text: str) -> str:
     if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
         raise UsageError(f"{text!r} is no address", fix="Write HOST:PORT, such as attic.local:7717.")
     return f"tcp://{host}:{port}"
+
+
+def _identity_file(folder: Path) -> Path:
+    """This node's keys for one grid: those of the whole node, unless they were exchanged in this grid."""
+    own = folder / IDENTITY_FILE
+    return own if own.exists() else places.identity_file()
+
+
+def _owner_of(folder: Path) -> bytes | None:
+    """The public key of the owner of the grid in this folder, if it is known."""
+    try:
+        kept = json.loads((folder / GRID_FILE).read_text())
+        return bytes.fromhex(kept["owner"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{folder / GRID_FILE} is damaged", fix="Move the folder away and join the grid again."
+        ) from None
+
+
+def _remember_owner(folder: Path, owner: bytes) -> None:
+    """Keep by which key this grid's rosters are proven, for ever."""
+    kept = json.dumps({"schema": "discogrid.grid/1", "owner": owner.hex()})
+    replace_file(folder / GRID_FILE, kept.encode())
+
+
+def _folder_name(title: str) -> str:
+    """A grid's name as a folder, whatever its owner calls it."""
+    kept = "".join(character for character in title.lower() if character.isalnum() or character in "-_")
+    return kept[:GRID_NAME_CHARACTERS_MAX] or "grid"
+
+
+def _machine() -> str:
+    return platform.node().partition(".")[0] or "home"
 
 
 def _address(name: str, folder: Path) -> str | None:

@@ -9,7 +9,7 @@ import msgspec
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
 from discogrid.views import AgentView, JobView, TaskView
 
-PROTOCOL = 1  # this version and the one before are accepted
+PROTOCOL = 2  # this version and the one before are accepted
 PROTOCOL_OLDEST = 1
 
 
@@ -38,6 +38,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     network: bool = False
     capabilities: tuple[str, ...] = ()
     holds: tuple[Run, ...] = ()  # what an agent that was away still has
+    roster: int = 0  # the version of the roster it goes by
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -73,6 +74,28 @@ class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
     """A node leaves; an agent has given back what it held."""
 
     reason: str = ""
+
+
+class RosterPushed(Message, frozen=True, kw_only=True, tag="roster-pushed"):
+    """A newer roster, from the coordinator to everybody. Payload: [roster envelope]. Since protocol 2."""
+
+
+class PublishRoster(Message, frozen=True, kw_only=True, tag="publish-roster"):
+    """A newer roster, to the coordinator, from whoever has it: the owner's signature is its authority.
+
+    Payload: [roster envelope]. Answered by Answer once the coordinator goes by it. Since protocol 2.
+    """
+
+    request: int
+
+
+class RotateKeys(Message, frozen=True, kw_only=True, tag="rotate-keys"):
+    """A member exchanges its keys. Payload: [its new statement, sealed by its old key as a `discogrid/rotation/1`].
+
+    Answered by RosterPushed and Answer when the owner's key lies with the coordinator. Since protocol 2.
+    """
+
+    request: int
 
 
 # -- agent and coordinator
@@ -353,6 +376,9 @@ AnyMessage = (
     | Refused
     | Resync
     | Goodbye
+    | RosterPushed
+    | PublishRoster
+    | RotateKeys
     | Heartbeat
     | HeartbeatSeen
     | JobSpec

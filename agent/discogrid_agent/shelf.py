@@ -11,7 +11,7 @@ from discogrid.bundle import LEAF_BYTES_MAX, TASKS_MAX, Job, Leaf, check_tasks, 
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.merkle import HASH_BYTES
 from discogrid.mounts import check_mount_targets
-from discogrid.trust import Roster
+from discogrid.trust.roster import Roster
 from discogrid.types import Digest, JobId, Limits, NodeId, Run, SandboxLevel
 from discogrid.wire import unpack_parts
 

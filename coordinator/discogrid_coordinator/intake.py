@@ -16,7 +16,7 @@ from discogrid.bundle import (
 from discogrid.errors import SignatureRefused
 from discogrid.merkle import Tree
 from discogrid.transfer import unpack_small
-from discogrid.trust import Roster
+from discogrid.trust.roster import Roster
 from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts, unpack_parts
 

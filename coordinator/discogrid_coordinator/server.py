@@ -19,7 +19,7 @@ from discogrid.errors import DiscogridError, WireError
 from discogrid.grid import Grid
 from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, Hello, Message, Refused, Resync
 from discogrid.transfer import BlobServer
-from discogrid.trust import Roster
+from discogrid.trust.roster import Roster
 from discogrid.types import AgentId, Digest, NodeId, Role
 from discogrid_coordinator import events
 from discogrid_coordinator.agent_desk import AgentDesk

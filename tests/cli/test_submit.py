@@ -320,14 +320,28 @@ def test_work_that_this_machine_can_never_do_ends_with_4(desk: Machine, wish: li
     assert desk.document("show", "@last")["state"] == "cancelled"
 
 
-def test_a_joined_coordinator_that_is_gone_ends_with_3(desk: Machine) -> None:
+def test_a_joined_coordinator_that_is_gone_ends_with_3(tmp_path: Path) -> None:
+    desk = Machine(tmp_path)
     desk.write("copy.py", COPY)
+    coordinator = desk.coordinate()
+    coordinator.terminate()
+    coordinator.wait()
     done = desk.run("submit", "copy.py", "--coordinator", "127.0.0.1:9")
     assert done.returncode == 3
     assert "did not answer within 5 s" in done.stderr
     assert "--local" in done.stderr
     assert done.stdout == ""
     assert not list(desk.work.glob("*-copy"))
+
+
+def test_an_address_without_any_joined_grid_ends_with_3_and_names_the_way_in(tmp_path: Path) -> None:
+    desk = Machine(tmp_path)
+    desk.write("copy.py", COPY)
+    done = desk.run("submit", "copy.py", "--coordinator", "127.0.0.1:9")
+    assert done.returncode == 3
+    assert "has joined no grid" in done.stderr
+    assert "discogrid join" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_setting_stands_in_for_an_option(desk: Machine) -> None:

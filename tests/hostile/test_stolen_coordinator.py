@@ -16,7 +16,7 @@ from discogrid import merkle
 from discogrid.bundle import JOB_TYPE, Job, Leaf, digest_of_payload, encode_leaf, seal_job
 from discogrid.keys import Identity
 from discogrid.messages import JobEnded, JobSpec, RunTasks, TasksReturned, Welcome
-from discogrid.trust import Member
+from discogrid.trust.roster import Member
 from discogrid.types import (
     Digest,
     FileRef,

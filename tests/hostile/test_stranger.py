@@ -52,7 +52,7 @@ async def test_a_stranger_gets_no_answer_and_disturbs_nothing(
             ):
                 caller.send(message)
             # As a member would, with the coordinator's true key: only its own is not known.
-            false = Grid("home", stranger.identity, grid.roster, house.endpoint)
+            false = Grid("home", stranger.identity, grid.keeper, house.endpoint)
             with pytest.raises(GridError, match="did not answer"):
                 async with AsyncClient(false):
                     pass

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from discogrid import merkle
 from discogrid.bundle import Job, Leaf, Manifest, ResultBody, encode_leaf, seal_job
 from discogrid.grid import Grid
 from discogrid.keys import Identity, new_identity
-from discogrid.trust import ROSTER_TYPE, Member, Roster, RosterBody, open_roster
+from discogrid.trust.keeper import RosterKeeper
+from discogrid.trust.roster import ROSTER_TYPE, Member, Roster, RosterBody, open_roster
 from discogrid.types import Attempt, Digest, FileRef, Outcome, Role, SandboxLevel
 
 NOW = 1_800_000_000.0
@@ -55,8 +57,13 @@ class Cast:
     other_submitter: Identity
     roster: Roster
 
+    @cached_property
+    def keeper(self) -> RosterKeeper:
+        """What every process of a test shares, so that one change of the roster reaches all of them."""
+        return RosterKeeper(self.roster)
+
     def grid(self, identity: Identity, endpoint: str | None = None) -> Grid:
-        return Grid("home", identity, self.roster, endpoint)
+        return Grid("home", identity, self.keeper, endpoint)
 
     def manifest(self, leaves: Sequence[bytes], now: float = NOW, **other: Any) -> Manifest:
         manifest = Manifest(

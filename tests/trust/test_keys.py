@@ -163,4 +163,9 @@ def test_processes_that_race_on_first_use_become_one_node_of_one_grid(tmp_path: 
             racer.join()
         assert len(seen) == 1, seen
         assert isinstance(seen.pop(), tuple)
-        assert sorted(os.listdir(home / "grids" / HOME)) == ["owner.json", "roster"]
+        assert sorted(os.listdir(home / "grids" / HOME)) == [
+            ".roster.lock",
+            "grid.json",
+            "owner.json",
+            "roster",
+        ]

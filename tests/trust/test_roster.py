@@ -10,7 +10,8 @@ import pytest
 
 from discogrid.errors import KeyFileError, SignatureRefused
 from discogrid.keys import load_or_create, new_identity
-from discogrid.trust import ROSTER_TYPE, RosterBody, open_roster, own_roster
+from discogrid.trust.owner import own_keeper
+from discogrid.trust.roster import ROSTER_TYPE, RosterBody, open_roster
 from discogrid.types import Role
 from tests.trust.forge import HOUR, cast, member, roster_envelope, roster_of
 
@@ -98,15 +99,15 @@ def test_a_grid_without_a_coordinator_says_so() -> None:
 
 def test_an_own_roster_is_made_once_and_gives_its_one_member_every_role(tmp_path: Path) -> None:
     identity = new_identity()
-    made = own_roster(tmp_path, identity)
+    made = own_keeper(tmp_path, identity, "attic").current
     assert all(made.may(identity.id, role) for role in Role)
-    assert own_roster(tmp_path, identity).envelope == made.envelope
+    assert own_keeper(tmp_path, identity, "attic").current.envelope == made.envelope
 
 
 def test_new_keys_of_the_same_user_get_a_newer_roster(tmp_path: Path) -> None:
     before, after = new_identity(), new_identity()
-    first = own_roster(tmp_path, before)
-    second = own_roster(tmp_path, after)
+    first = own_keeper(tmp_path, before, "attic").current
+    second = own_keeper(tmp_path, after, "attic").current
     assert second.body.version == first.body.version + 1
     assert second.admitted(before.curve_public) is None
     assert second.may(after.id, Role.SUBMITTER)
@@ -128,22 +129,22 @@ def _flipped(folder: Path, envelope: bytes) -> None:
 @pytest.mark.parametrize("change", [_swapped, _cut, _flipped])
 def test_a_kept_roster_that_is_not_the_owner_s_is_refused_with_its_name(tmp_path: Path, change: Any) -> None:
     identity = new_identity()
-    change(tmp_path, own_roster(tmp_path, identity).envelope)
+    change(tmp_path, own_keeper(tmp_path, identity, "attic").current.envelope)
     with pytest.raises(SignatureRefused, match=str(tmp_path / "roster")):
-        own_roster(tmp_path, identity)
+        own_keeper(tmp_path, identity, "attic")
 
 
 def test_an_owner_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     identity = new_identity()
-    own_roster(tmp_path, identity)
+    own_keeper(tmp_path, identity, "attic")
     (tmp_path / "owner.json").chmod(0o644)
     with pytest.raises(KeyFileError):
-        own_roster(tmp_path, identity)
+        own_keeper(tmp_path, identity, "attic")
 
 
 def test_no_draft_stays_behind(tmp_path: Path) -> None:
-    own_roster(tmp_path, new_identity())
-    assert sorted(os.listdir(tmp_path)) == ["owner.json", "roster"]
+    own_keeper(tmp_path, new_identity(), "attic")
+    assert sorted(os.listdir(tmp_path)) == [".roster.lock", "owner.json", "roster"]
     load_or_create(tmp_path / "owner.json")
 
 

@@ -1,0 +1,82 @@
+"""The newest roster that this node has seen: kept in a file, replaced by a newer one only."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from discogrid.errors import SignatureRefused
+from discogrid.locks import waiting_for
+from discogrid.private_files import replace_file
+from discogrid.trust.roster import ROSTER_BYTES_MAX, Roster, open_roster
+
+FILE = "roster"
+
+
+class RosterKeeper:
+    """Answers who belongs to the grid, now. One a process and grid; processes of one home share the file."""
+
+    def __init__(self, roster: Roster, file: Path | None = None) -> None:
+        """Begin with `roster`; without a `file` nothing outlives the process."""
+        self._roster = roster
+        self._file = file
+        self._listeners: list[Callable[[Roster, Roster], None]] = []
+
+    @classmethod
+    def load(cls, folder: Path, owner: bytes) -> "RosterKeeper":
+        """The roster kept in `folder`; FileNotFoundError when there is none, SignatureRefused when it is not the owner's."""
+        file = folder / FILE
+        return cls(_read(file, owner), file)
+
+    @property
+    def current(self) -> Roster:
+        """The newest roster; it may have expired, see `Roster.check_time`."""
+        return self._roster
+
+    def on_change(self, listener: Callable[[Roster, Roster], None]) -> None:
+        """Call `listener(before, after)` whenever a newer roster has taken the place of an older one."""
+        self._listeners.append(listener)
+
+    def offer(self, envelope: bytes, now: float) -> bool:
+        """Take a newer roster of the same owner: keep it, then go by it. False when it is not newer.
+
+        SignatureRefused when the owner did not sign it, or it has expired; nothing changes then.
+        """
+        offered = open_roster(envelope, self._roster.owner, now)
+        if offered.version <= self._roster.version:
+            return False
+        if self._file is not None:
+            offered = _keep(self._file, offered)
+        before, self._roster = self._roster, offered
+        for listener in self._listeners:
+            listener(before, offered)
+        return True
+
+
+def _keep(file: Path, roster: Roster) -> Roster:
+    """Write the roster unless the file has a newer one, of another process; the newer of both."""
+    with waiting_for(file.with_name(f".{file.name}.lock")):
+        try:
+            kept = _read(file, roster.owner)
+        except (FileNotFoundError, SignatureRefused):
+            kept = None
+        if kept is not None and kept.version >= roster.version:
+            return kept
+        replace_file(file, roster.envelope)
+    return roster
+
+
+def _read(file: Path, owner: bytes) -> Roster:
+    with file.open("rb") as kept:
+        envelope = kept.read(ROSTER_BYTES_MAX + 1)
+    try:
+        return open_roster(envelope, owner, None)
+    except SignatureRefused as error:
+        raise SignatureRefused(
+            f"the roster {file} cannot be used: {error.what}",
+            fix="Put back a copy of it, or move it away to begin with a new one.",
+        ) from None
+
+
+def begin(folder: Path, roster: Roster) -> RosterKeeper:
+    """Keep the first roster of a grid in `folder`; a newer one that lies there stays."""
+    file = folder / FILE
+    return RosterKeeper(_keep(file, roster), file)
