@@ -1,8 +1,11 @@
 """Every message on the wire, one typed struct each; payload frames ride behind the header and are named in the docstring.
 
 Control messages flow between agents or clients, which dial out, and the coordinator. Blob messages flow on sockets of
-their own, so that a gigabyte never delays a heartbeat. Adding a field with a default keeps the version before readable.
+their own, so that a gigabyte never delays a heartbeat. Adding a field with a default keeps the version before readable;
+a new message says `since` which version there is such a one, and is kept from peers that would not know it.
 """
+
+from typing import ClassVar
 
 import msgspec
 
@@ -14,7 +17,9 @@ PROTOCOL_OLDEST = 1
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What every message is."""
+    """What every message is. `since` is the protocol version that brought it."""
+
+    since: ClassVar[int] = 1
 
 
 # -- handshake
@@ -77,24 +82,28 @@ class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
 
 
 class RosterPushed(Message, frozen=True, kw_only=True, tag="roster-pushed"):
-    """A newer roster, from the coordinator to everybody. Payload: [roster envelope]. Since protocol 2."""
+    """A newer roster, from the coordinator to everybody. Payload: [roster envelope]."""
+
+    since: ClassVar[int] = 2
 
 
 class PublishRoster(Message, frozen=True, kw_only=True, tag="publish-roster"):
     """A newer roster, to the coordinator, from whoever has it: the owner's signature is its authority.
 
-    Payload: [roster envelope]. Answered by Answer once the coordinator goes by it. Since protocol 2.
+    Payload: [roster envelope]. Answered by Answer once the coordinator goes by it.
     """
 
+    since: ClassVar[int] = 2
     request: int
 
 
 class RotateKeys(Message, frozen=True, kw_only=True, tag="rotate-keys"):
     """A member exchanges its keys. Payload: [its new statement, sealed by its old key as a `discogrid/rotation/1`].
 
-    Answered by RosterPushed and Answer when the owner's key lies with the coordinator. Since protocol 2.
+    Answered by RosterPushed and Answer when the owner's key lies with the coordinator.
     """
 
+    since: ClassVar[int] = 2
     request: int
 
 

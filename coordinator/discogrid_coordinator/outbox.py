@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from discogrid.messages import (
+    PROTOCOL_OLDEST,
     CancelTasks,
     JobEnded,
     JobSpec,
@@ -41,7 +42,7 @@ class Outbox:
         self._lines: dict[AgentId, list[tuple[Kind, list[Line]]]] = {}
 
     def put(self, route: bytes, message: Message, payload: Sequence[bytes] = ()) -> None:
-        """A message for one session."""
+        """A message for one session; one that its protocol does not know is kept from it."""
         self._messages.append((route, message, payload))
 
     def tell(self, agent: AgentId, kind: Kind, items: Sequence[Line]) -> None:
@@ -56,7 +57,9 @@ class Outbox:
         """Let everything leave."""
         messages, self._messages = self._messages, []
         for route, message, payload in messages:
-            send(route, message, payload)
+            peer = self._peers.get(route)
+            if message.since <= (peer.protocol if peer else PROTOCOL_OLDEST):
+                send(route, message, payload)
         lines, self._lines = self._lines, {}
         for agent, parts in lines.items():
             if (peer := self._peers.agent(agent)) is None:

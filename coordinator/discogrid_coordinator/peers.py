@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from discogrid.messages import PROTOCOL_OLDEST
 from discogrid.types import AgentId, JobId, NodeId, Role
 
 CLIENT_SILENCE_S_MAX = 30.0  # a client that does not even ping is gone
@@ -17,6 +18,7 @@ class Peer:
     session: str
     name: AgentId
     heard: float  # monotonic seconds
+    protocol: int = PROTOCOL_OLDEST  # what it said hello in
     jobs_told: set[JobId] = field(default_factory=set)  # whose manifest this session has
 
 

@@ -177,11 +177,15 @@ class Server:
         name = "".join(filter(str.isprintable, hello.name))[:NAME_CHARACTERS_MAX] or node[:8]
         if hello.role is Role.AGENT:
             agent = self._engine.peers.free_name(name, node)
-            self._agents.hello(Peer(received.route, node, hello.role, hello.session, agent, heard), hello)
+            peer = Peer(received.route, node, hello.role, hello.session, agent, heard, hello.protocol)
+            self._agents.hello(peer, hello)
             return
         self._last_used = heard
-        self._engine.peers.add(Peer(received.route, node, hello.role, hello.session, AgentId(name), heard))
-        welcome = self._engine.welcome(AgentId(name), HEARTBEAT_S, LEASE_S, now)
+        client = AgentId(name)
+        self._engine.peers.add(
+            Peer(received.route, node, hello.role, hello.session, client, heard, hello.protocol)
+        )
+        welcome = self._engine.welcome(client, HEARTBEAT_S, LEASE_S, now)
         self._engine.outbox.put(received.route, welcome, (self._grid.roster.envelope,))
 
     @contextlib.contextmanager
@@ -291,12 +295,7 @@ def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused |
             fix="The grid's owner can give it that role.",
         )
     if not PROTOCOL_OLDEST <= hello.protocol <= PROTOCOL:
-        return Refused(
-            code="protocol",
-            what=f"discogrid {hello.software} speaks protocol {hello.protocol}; "
-            f"this grid's coordinator ({__version__}) speaks {PROTOCOL_OLDEST} to {PROTOCOL}",
-            fix=f"Install the same version on both: pip install discogrid=={__version__}",
-        )
+        return _refused_protocol(hello)
     if not abs(hello.clock - now) <= CLOCK_SKEW_S_MAX:  # true for what is no number, too
         return Refused(
             code="clock",
@@ -304,6 +303,20 @@ def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused |
             fix="Set the clock that is wrong (timedatectl set-ntp true); at most 300 s are accepted.",
         )
     return None
+
+
+def _refused_protocol(hello: Hello) -> Refused:
+    """Says which side is to be updated: the older one."""
+    newer = hello.protocol > PROTOCOL
+    software = "".join(filter(str.isprintable, hello.software))[:NAME_CHARACTERS_MAX]
+    where, version = ("the coordinator's machine", software) if newer else ("this machine", __version__)
+    return Refused(
+        code="protocol",
+        what=f"discogrid {software} here speaks protocol {hello.protocol}; "
+        f"the grid's coordinator ({__version__}) speaks {PROTOCOL_OLDEST} to {PROTOCOL}",
+        why=f"The {'coordinator' if newer else 'software here'} is too old.",
+        fix=f"Update discogrid on {where}: pip install discogrid=={version}",
+    )
 
 
 def blob_endpoint_for(control: str) -> str:
