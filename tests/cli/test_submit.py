@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Desk
 from tests.grid.machines import Machine
 
 COPY = """
@@ -321,7 +322,7 @@ def test_work_that_this_machine_can_never_do_ends_with_4(desk: Machine, wish: li
 
 
 def test_a_joined_coordinator_that_is_gone_ends_with_3(tmp_path: Path) -> None:
-    desk = Machine(tmp_path)
+    desk = Desk(tmp_path)
     desk.write("copy.py", COPY)
     coordinator = desk.coordinate()
     coordinator.terminate()
@@ -335,7 +336,7 @@ def test_a_joined_coordinator_that_is_gone_ends_with_3(tmp_path: Path) -> None:
 
 
 def test_an_address_without_any_joined_grid_ends_with_3_and_names_the_way_in(tmp_path: Path) -> None:
-    desk = Machine(tmp_path)
+    desk = Desk(tmp_path)
     desk.write("copy.py", COPY)
     done = desk.run("submit", "copy.py", "--coordinator", "127.0.0.1:9")
     assert done.returncode == 3
