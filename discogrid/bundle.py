@@ -49,6 +49,7 @@ CLOCK_SKEW_S_MAX = 300.0
 JOB_ID_CHARACTERS = 4  # at least
 
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
+EVER = float("-inf")  # a time before every revocation
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +142,13 @@ def seal_job(manifest: Manifest, identity: Identity) -> Job:
 def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | None) -> Job:
     """The job in an envelope that a submitter of this grid signed for this coordinator; SignatureRefused otherwise.
 
-    `now` is in seconds since 1970: an expired job is refused. Who only reads what has run passes None.
+    `now` is in seconds since 1970: an expired job is refused, and so is every job under an expired roster. Who only
+    reads what has run passes None: then a submitter may have left the grid meanwhile.
     """
-    opened = unseal(envelope, JOB_TYPE, lambda signer: roster.signing_key(signer, Role.SUBMITTER))
+    if now is not None:
+        roster.check_time(now)
+    at = EVER if now is None else None
+    opened = unseal(envelope, JOB_TYPE, lambda signer: roster.signing_key(signer, Role.SUBMITTER, at))
     try:
         manifest = msgspec.convert(unpack(opened.payload, limit=MANIFEST_BYTES_MAX), Manifest)
     except (msgspec.ValidationError, WireError) as error:
@@ -192,14 +197,23 @@ def seal_result(body: ResultBody, identity: Identity) -> bytes:
 
 
 def open_results(envelope: bytes, roster: Roster) -> list[ResultBody]:
-    """The results in an envelope that an agent of this grid signed; SignatureRefused otherwise."""
-    opened = unseal(envelope, RESULT_TYPE, lambda signer: roster.signing_key(signer, Role.AGENT))
+    """The results in an envelope that an agent of this grid signed; SignatureRefused otherwise.
+
+    An agent that was put out of the grid meanwhile counts for what it ended before the time its owner said.
+    """
+    opened = unseal(envelope, RESULT_TYPE, lambda signer: roster.signing_key(signer, Role.AGENT, EVER))
     try:
         bodies = msgspec.convert(unpack(opened.payload, limit=RESULT_BYTES_MAX), list[ResultBody])
     except (msgspec.ValidationError, WireError) as error:
         raise SignatureRefused(f"the result cannot be read: {error}") from None
     if any(body.agent != opened.signer for body in bodies):
         raise SignatureRefused("the result names another agent than the one who signed it")
+    if not all(roster.vouches(opened.signer, Role.AGENT, body.ended) for body in bodies):
+        raise SignatureRefused(
+            "the agent that signed the result was put out of the grid before it ended",
+            why="The grid's owner says that its key may have been in other hands since then.",
+            fix="Run the task again: discogrid submit the same job.",
+        )
     return bodies
 
 

@@ -24,6 +24,7 @@ SHOWN = 8  # characters of a node id that people are shown
 CHECKED = 2  # characters behind them that betray a wrong one
 KEY_FILE_BYTES_MAX = 4096
 STATEMENT_TYPE = "discogrid/node/1"
+ROTATION_TYPE = "discogrid/rotation/1"  # a statement of new keys, sealed by the old one
 STATEMENT_BYTES_MAX = 512
 
 

@@ -35,6 +35,7 @@ from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.intake import Accepted
 from discogrid_coordinator.pages import PAGE_VIEWS, first_page
 from discogrid_coordinator.peers import Peer
+from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.watches import Follower, Watcher
 
 RESULTS_BYTES_PAGE = 4 << 20  # envelopes and small archives in one answer
@@ -45,9 +46,10 @@ log = logging.getLogger(__name__)
 class ClientDesk:
     """Everything a client may say."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Speak for this engine."""
+    def __init__(self, engine: Engine, permits: Permits) -> None:
+        """Speak for this engine, as far as `permits` lets a member."""
         self._engine = engine
+        self._permits = permits
 
     def hear(self, peer: Peer, received: Received) -> None:
         """One message of a client that has said hello."""
@@ -66,7 +68,7 @@ class ClientDesk:
             case GetResults():
                 self._results(peer, message)
             case GetJob(request=request, job=job):
-                if accepted := self._accepted(peer, request, job):
+                if accepted := self._owned(peer, request, job):
                     payload = (accepted.job.envelope, pack_parts(accepted.leaves))
                     self._engine.outbox.put(peer.route, JobContent(request=request, job=job), payload)
             case Watch():
@@ -106,6 +108,8 @@ class ClientDesk:
             return
         if (known := engine.intake.known(verified.job.digest)) is not None:
             engine.outbox.put(peer.route, JobAccepted(request=request, job=known))
+        elif refusal := self._permits.over_quota(request, verified):
+            engine.outbox.put(peer.route, refusal)
         elif missing := engine.intake.missing(verified):
             engine.outbox.put(peer.route, BlobsMissing(request=request, digests=tuple(missing)))
         else:
@@ -113,7 +117,7 @@ class ClientDesk:
             engine.outbox.put(peer.route, JobAccepted(request=request, job=id_))
 
     def _act(self, peer: Peer, message: Act) -> None:
-        if self._accepted(peer, message.request, message.job) is None:
+        if self._owned(peer, message.request, message.job) is None:
             return
         match message.what:
             case "cancel":
@@ -175,7 +179,7 @@ class ClientDesk:
 
     def _results(self, peer: Peer, message: GetResults) -> None:
         engine = self._engine
-        if self._accepted(peer, message.request, message.job) is None:
+        if self._owned(peer, message.request, message.job) is None:
             return
         indices: list[int] = []
         envelopes: list[bytes] = []
@@ -217,7 +221,7 @@ class ClientDesk:
 
     def _watch_logs(self, peer: Peer, message: WatchLogs) -> None:
         engine = self._engine
-        accepted = self._accepted(peer, message.request, message.job)
+        accepted = self._owned(peer, message.request, message.job)
         if accepted is None:
             return
         if not 0 <= message.index < len(accepted.leaves):
@@ -261,6 +265,21 @@ class ClientDesk:
                 fix="`discogrid ls` lists the jobs.",
             )
         return accepted
+
+    def _owned(self, peer: Peer, request: int, job: JobId) -> Accepted | None:
+        """The job, when this member may steer it and read what is in it."""
+        accepted = self._accepted(peer, request, job)
+        if accepted is None or self._permits.owns(peer.node, accepted):
+            return accepted
+        name = self._engine.grid.roster.name_of(accepted.job.manifest.submitter)
+        self._refuse(
+            peer,
+            request,
+            "permission",
+            f"job {job} was submitted by {name}, not by this member of the grid",
+            fix="Do it as that member, or ask the owner to make this one an admin.",
+        )
+        return None
 
     def _refuse(self, peer: Peer, request: int, code: str, what: str, why: str = "", fix: str = "") -> None:
         self._engine.outbox.put(peer.route, Refused(code=code, what=what, why=why, fix=fix, request=request))

@@ -37,6 +37,8 @@ from discogrid_coordinator.peers import Peers
 from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
+RESULTS_PREFIX = "results:"
+
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
@@ -70,7 +72,7 @@ class Engine:
         self.store = store
         self.journal = journal
         self.peers = Peers()
-        self.intake = Intake(grid.roster, grid.identity.id, store)
+        self.intake = Intake(grid.keeper, grid.identity.id, store)
         self.books = Books()
         self.outbox = Outbox(self.peers, self.intake.get, self._read)
         self.watches = Watches(self.outbox.put)
@@ -211,7 +213,7 @@ class Engine:
         if not self.journal.put_result(record, pending.archive):
             return
         if done.archive is not None and pending.archive is None:
-            self.store.pin(done.archive, _results_of(attempt.job))
+            self.store.pin(done.archive, results_of(attempt.job))
         self.books.note_result(record)
 
     def _read(self, file: FileRef) -> bytes | None:
@@ -254,7 +256,7 @@ class Engine:
             for result in self.journal.results(record.id):
                 self.books.note_result(result)
                 if result.archive is not None and self.store.has(result.archive):
-                    self.store.pin(result.archive, _results_of(record.id))
+                    self.store.pin(result.archive, results_of(record.id))
                 if result.state is not None:
                     index = result.attempt.index
                     ended.add(index, index + 1)
@@ -263,7 +265,7 @@ class Engine:
             if record.state.ended:
                 for start, stop in ended.gaps(len(accepted.leaves)):
                     self._note_end(record, start, stop, TaskState.CANCELLED, record.reason)
-                self.intake.release_inputs(record.id)
+                self.intake.close(record.id)
                 continue
             done, failed = tuple(spans[TaskState.DONE]), tuple(spans[TaskState.FAILED])
             self.tell(_submitted(accepted, held=record.held, done=done, failed=failed))
@@ -283,7 +285,7 @@ class Engine:
         for peer in self.peers.told(job):
             self._lines(peer.name, JobEnded, [job])
             peer.jobs_told.discard(job)
-        self.intake.release_inputs(job)
+        self.intake.close(job)
 
 
 def _submitted(
@@ -306,6 +308,11 @@ def _submitted(
     )
 
 
-def _results_of(job: JobId) -> str:
+def results_of(job: JobId) -> str:
     """Who keeps a job's result archives from being dropped: they outlive its inputs."""
-    return f"results:{job}"
+    return RESULTS_PREFIX + job
+
+
+def job_of(owner: str) -> JobId:
+    """The job behind whoever keeps a blob: the job itself for its inputs, `results_of` it for its results."""
+    return JobId(owner.removeprefix(RESULTS_PREFIX))

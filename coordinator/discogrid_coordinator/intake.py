@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import (
@@ -16,15 +17,17 @@ from discogrid.bundle import (
 from discogrid.errors import SignatureRefused
 from discogrid.merkle import Tree
 from discogrid.transfer import unpack_small
-from discogrid.trust.roster import Roster
+from discogrid.trust.keeper import RosterKeeper
 from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts, unpack_parts
+from discogrid_coordinator.quotas import Load, Usage
 
 BLOBS_MISSING_MAX = 512  # named in one answer
+AWAITED_MAX = 16 * BLOBS_MISSING_MAX  # of one member, whose programs may submit side by side
 RECENT_MAX = 4  # verified jobs that wait for their blobs and need not be checked from the start again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verified:
     """A signed job with exactly the tasks that were signed. `leaves` and `inputs` are in order of index."""
 
@@ -33,6 +36,11 @@ class Verified:
     leaves: Sequence[bytes]
     inputs: Sequence[FileRef | None]
     tree: Tree
+
+    @cached_property
+    def load(self) -> Load:
+        """What the job weighs in its submitter's quota."""
+        return Load(len(self.leaves), sum({file.digest: file.size for file in self.blobs()}.values()))
 
     def blobs(self) -> Iterator[FileRef]:
         """Everything that has to be there before all of its tasks can run."""
@@ -67,14 +75,16 @@ class Accepted:
 class Intake:
     """All accepted jobs, by id and by the digest of what was signed."""
 
-    def __init__(self, roster: Roster, coordinator: NodeId, store: BlobStore) -> None:
+    def __init__(self, keeper: RosterKeeper, coordinator: NodeId, store: BlobStore) -> None:
         """`coordinator` is this node: jobs signed for another one are refused."""
-        self._roster = roster
+        self.usage = Usage()
+        self._keeper = keeper
         self._coordinator = coordinator
         self._store = store
         self._jobs: dict[JobId, Accepted] = {}
         self._ids: dict[Digest, JobId] = {}
         self._recent: dict[tuple[Digest, Digest], Verified] = {}
+        self._awaited: dict[NodeId, dict[Digest, int]] = {}  # with their sizes, longest awaited first
 
     def get(self, job: JobId) -> Accepted | None:
         """The accepted job of this id."""
@@ -86,7 +96,7 @@ class Intake:
 
     def verify(self, envelope: bytes, packed: bytes, sender: NodeId, now: float) -> Verified:
         """What a submitter signed and sent itself; SignatureRefused otherwise. `now` in seconds since 1970."""
-        job = open_job(envelope, self._roster, audience=self._coordinator, now=now)
+        job = open_job(envelope, self._keeper.current, audience=self._coordinator, now=now)
         if job.manifest.submitter != sender:
             raise SignatureRefused("the job was signed by another member than the one who sends it")
         # A job comes again after each round of uploads; 100,000 tasks take more than a second to check.
@@ -104,14 +114,26 @@ class Intake:
             self._store.put_bytes(content, digest)
 
     def missing(self, verified: Verified) -> list[Digest]:
-        """Blobs that are not here yet, at most BLOBS_MISSING_MAX of them."""
+        """Blobs that are not here yet, at most BLOBS_MISSING_MAX of them; from now on they are taken from its submitter."""
         absent: dict[Digest, None] = {}
         for file in verified.blobs():
             if file.digest not in absent and not self._store.has(file.digest):
                 absent[file.digest] = None
+                self._await(verified.job.manifest.submitter, file)
                 if len(absent) == BLOBS_MISSING_MAX:
                     break
         return list(absent)
+
+    def awaits(self, node: NodeId, digest: Digest, size: int) -> bool:
+        """Whether a job that this member signed waits for this blob."""
+        return self._awaited.get(node, {}).get(digest) == size
+
+    def _await(self, node: NodeId, file: FileRef) -> None:
+        awaited = self._awaited.setdefault(node, {})
+        awaited.pop(file.digest, None)
+        awaited[file.digest] = file.size
+        if len(awaited) > AWAITED_MAX:
+            del awaited[next(iter(awaited))]
 
     def accept(self, verified: Verified) -> Accepted:
         """Give the job its id and keep its blobs from being dropped."""
@@ -121,18 +143,22 @@ class Intake:
 
     def restore(self, id_: JobId, envelope: bytes, leaves: bytes) -> Accepted:
         """Take up a job that this coordinator had accepted before it was restarted."""
-        job = open_job(envelope, self._roster, audience=self._coordinator, now=None)
+        job = open_job(envelope, self._keeper.current, audience=self._coordinator, now=None)
         return self._keep(Accepted(id_, _verified(job, leaves)))
 
-    def release_inputs(self, job: JobId) -> None:
+    def close(self, job: JobId) -> None:
         """Nothing of the job will run any more: its inputs may make room for others."""
+        self.usage.end(job)
         self._store.unpin(job)
 
     def _keep(self, accepted: Accepted) -> Accepted:
+        submitter = accepted.job.manifest.submitter
         self._jobs[accepted.id] = accepted
+        self.usage.add(submitter, accepted.id, accepted.verified.load)
         self._ids[accepted.job.digest] = accepted.id
         for file in accepted.verified.blobs():
             self._store.pin(file.digest, accepted.id)
+            self._awaited.get(submitter, {}).pop(file.digest, None)
         return accepted
 
 

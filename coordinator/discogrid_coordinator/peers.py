@@ -29,6 +29,7 @@ class Peers:
         """Nobody is there yet."""
         self._by_route: dict[bytes, Peer] = {}
         self._agents: dict[AgentId, Peer] = {}
+        self._nodes: dict[NodeId, dict[AgentId, None]] = {}
 
     def add(self, peer: Peer) -> Peer | None:
         """Take up a session; the older session of the same agent name is dropped and returned."""
@@ -37,6 +38,7 @@ class Peers:
         if peer.role is Role.AGENT:
             older = self._agents.get(peer.name)
             self._agents[peer.name] = peer
+            self._nodes.setdefault(peer.node, {})[peer.name] = None
             if older is not None and older.route != peer.route:
                 self._by_route.pop(older.route, None)
         return older
@@ -47,6 +49,9 @@ class Peers:
             del self._by_route[peer.route]
         if self._agents.get(peer.name) is peer:
             del self._agents[peer.name]
+            del self._nodes[peer.node][peer.name]
+            if not self._nodes[peer.node]:
+                del self._nodes[peer.node]
 
     def get(self, route: bytes) -> Peer | None:
         """The session whose messages come by this route."""
@@ -65,6 +70,10 @@ class Peers:
                 return name
         raise AssertionError("no other node has this node's whole id in its name")
 
+    def agents_of(self, node: NodeId) -> tuple[AgentId, ...]:
+        """The names under which agents of this node are connected."""
+        return tuple(self._nodes.get(node, ()))
+
     def told(self, job: JobId) -> list[Peer]:
         """The agents that have seen the job."""
         return [peer for peer in self._agents.values() if job in peer.jobs_told]
@@ -72,6 +81,10 @@ class Peers:
     def clients(self) -> list[Peer]:
         """The sessions that submit and read."""
         return [peer for peer in self._by_route.values() if peer.role is not Role.AGENT]
+
+    def all(self) -> tuple[Peer, ...]:
+        """Every session."""
+        return tuple(self._by_route.values())
 
     def __len__(self) -> int:
         """How many sessions there are."""

@@ -122,6 +122,11 @@ class Scheduler:
             due = over if due is None else min(due, over)
         return due
 
+    def jobs_held(self, name: AgentId) -> set[JobId]:
+        """The jobs of whose tasks the agent holds any, running or waiting. O(what it holds)."""
+        agent = self._agents.get(name)
+        return {task.job.id for task in agent.held} if agent else set()
+
     def can_place(self, job_id: JobId) -> bool:
         """Whether any agent now on the grid could run the job's tasks, or nothing of it is left to run."""
         job = self._jobs.get(job_id)

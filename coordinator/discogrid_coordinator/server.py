@@ -17,16 +17,27 @@ from discogrid.channel import Channel, Received
 from discogrid.discovery import announced
 from discogrid.errors import DiscogridError, WireError
 from discogrid.grid import Grid
-from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, Hello, Message, Refused, Resync
+from discogrid.messages import (
+    PROTOCOL,
+    PROTOCOL_OLDEST,
+    Hello,
+    Message,
+    PublishRoster,
+    Refused,
+    Resync,
+    RotateKeys,
+)
 from discogrid.transfer import BlobServer
 from discogrid.trust.roster import Roster
-from discogrid.types import AgentId, Digest, NodeId, Role
+from discogrid.types import AgentId, NodeId, Role
 from discogrid_coordinator import events
 from discogrid_coordinator.agent_desk import AgentDesk
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.journal import Journal
+from discogrid_coordinator.membership import Membership
 from discogrid_coordinator.peers import CLIENT_SILENCE_S_MAX, Peer
+from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.policies import HEARTBEAT_S, LEASE_S
 from discogrid_coordinator.watches import PUSH_S
 
@@ -87,7 +98,7 @@ class Server:
         keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         doorkeeper = transport.Doorkeeper(
             context,
-            self._grid.roster.admitted,
+            self._grid.keeper.admitted,
             lambda failure: loop.call_soon_threadsafe(self._fail, failure),
         )
         closing.callback(doorkeeper.close)
@@ -104,8 +115,9 @@ class Server:
                 frame_bytes_max=transport.BLOB_FRAME_BYTES_MAX,
             ),
             store,
-            may_read=self._may_read,
-            may_write=self._may_write,
+            # Lambdas, because permits need the engine, and the engine this server's address.
+            may_read=lambda peer, digest: self._permits.may_read(peer, digest),  # noqa: PLW0108
+            may_write=lambda peer, digest, size: self._permits.may_write(peer, digest, size),  # noqa: PLW0108
         )
         closing.callback(blobs.close)
         self._engine = Engine(
@@ -117,8 +129,12 @@ class Server:
             clock=loop.time,
             wall=time.time,
         )
+        self._permits = Permits(self._engine)
         self._agents = AgentDesk(self._engine)
-        self._clients = ClientDesk(self._engine)
+        self._clients = ClientDesk(self._engine, self._permits)
+        self._membership = Membership(self._grid, self._engine, self._clients)
+        self._membership.end_jobs_of_strangers(self._grid.roster)
+        closing.callback(self._grid.keeper.on_change(self._roster_changed))
         self._channel = Channel(
             lambda take: transport.listen(context, self._listen, keys, doorkeeper, take), self._receive
         )
@@ -153,15 +169,26 @@ class Server:
         self._set_timers()
 
     def _hear(self, received: Received) -> None:
-        if isinstance(received.message, Hello):
-            self._greet(received, received.message)
+        message = received.message
+        if isinstance(message, Hello):
+            self._greet(received, message)
+            return
+        if isinstance(
+            message, PublishRoster
+        ):  # also of somebody who is not let in because the roster has expired
+            self._membership.publish(received, message, time.time())
             return
         peer = self._engine.peers.get(received.route)
         if peer is None or peer.node != received.sender:
             self._engine.outbox.put(received.route, Resync())
             return
+        if not self._grid.roster.may(peer.node, peer.role):
+            self._membership.put_out(peer)
+            return
         peer.heard = asyncio.get_running_loop().time()
-        if peer.role is Role.AGENT:
+        if isinstance(message, RotateKeys):
+            self._membership.rotate(peer, received, message, time.time())
+        elif peer.role is Role.AGENT:
             self._agents.hear(peer, received)
         else:
             self._last_used = peer.heard
@@ -187,6 +214,12 @@ class Server:
         )
         welcome = self._engine.welcome(client, HEARTBEAT_S, LEASE_S, now)
         self._engine.outbox.put(received.route, welcome, (self._grid.roster.envelope,))
+
+    def _roster_changed(self, before: Roster, after: Roster) -> None:
+        log.info("roster %d takes the place of %d", after.version, before.version)
+        with self._kept():
+            self._membership.changed(after)
+        self._set_timers()
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -259,6 +292,7 @@ class Server:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
+            self._membership.watch_the_time(time.time())
             with self._kept():
                 for peer in self._engine.peers.clients():
                     if now - peer.heard > CLIENT_SILENCE_S_MAX:
@@ -270,15 +304,7 @@ class Server:
                 log.info("nothing to do for %.0f s: leaving", self._idle_s)
                 self.stop()
 
-    # -- blobs
-
-    def _may_read(self, peer: str, digest: Digest) -> bool:
-        del digest  # which member may read what comes with quotas and several members
-        return self._grid.roster.member(NodeId(peer)) is not None
-
-    def _may_write(self, peer: str, digest: Digest, size: int) -> bool:
-        del digest
-        return self._grid.roster.member(NodeId(peer)) is not None and size <= STORE_BYTES_MAX
+    # -- presence
 
     def _announced(self) -> contextlib.AbstractAsyncContextManager[object]:
         if not self._announce:
@@ -293,6 +319,13 @@ def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused |
             code="role",
             what=f"this node is no {hello.role.value} of the grid",
             fix="The grid's owner can give it that role.",
+        )
+    if not now <= roster.body.expires:
+        return Refused(
+            code="expired",
+            what="the roster of this grid has expired",
+            why="Nobody has used the machine with its owner's key for a long time.",
+            fix="On that machine, run: discogrid trust renew",
         )
     if not PROTOCOL_OLDEST <= hello.protocol <= PROTOCOL:
         return _refused_protocol(hello)

@@ -169,6 +169,11 @@ class BlobStore:
                     if remove:
                         self.remove(digest)
 
+    def pinned_by(self, digest: Digest) -> frozenset[str]:
+        """Who needs the blob."""
+        with self._lock:
+            return frozenset(self._pins.get(digest, ()))
+
     def pinned(self, digest: Digest) -> bool:
         """Whether anybody needs the blob."""
         return digest in self._pins

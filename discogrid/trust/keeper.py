@@ -7,6 +7,7 @@ from discogrid.errors import SignatureRefused
 from discogrid.locks import waiting_for
 from discogrid.private_files import replace_file
 from discogrid.trust.roster import ROSTER_BYTES_MAX, Roster, open_roster
+from discogrid.types import NodeId
 
 FILE = "roster"
 
@@ -31,9 +32,14 @@ class RosterKeeper:
         """The newest roster; it may have expired, see `Roster.check_time`."""
         return self._roster
 
-    def on_change(self, listener: Callable[[Roster, Roster], None]) -> None:
-        """Call `listener(before, after)` whenever a newer roster has taken the place of an older one."""
+    def admitted(self, curve: bytes) -> NodeId | None:
+        """The member that owns this CURVE key (Z85), by the newest roster of this moment."""
+        return self._roster.admitted(curve)
+
+    def on_change(self, listener: Callable[[Roster, Roster], None]) -> Callable[[], None]:
+        """Call `listener(before, after)` whenever a newer roster has taken an older one's place; call the answer to end."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def offer(self, envelope: bytes, now: float) -> bool:
         """Take a newer roster of the same owner: keep it, then go by it. False when it is not newer.
@@ -46,7 +52,7 @@ class RosterKeeper:
         if self._file is not None:
             offered = _keep(self._file, offered)
         before, self._roster = self._roster, offered
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(before, offered)
         return True
 

@@ -110,10 +110,18 @@ class Roster:
 
     def signing_key(self, node: NodeId, role: Role, at: float | None = None) -> Ed25519PublicKey | None:
         """The key of a member with this role; with `at`, also of one that was revoked later than that."""
+        member = self._vouched(node, role, at)
+        return public_key(member.signing) if member else None
+
+    def vouches(self, node: NodeId, role: Role, at: float) -> bool:
+        """Whether what the node signed in this role at that time still counts; `at` in seconds since 1970."""
+        return self._vouched(node, role, at) is not None
+
+    def _vouched(self, node: NodeId, role: Role, at: float | None) -> Member | None:
         member = self._members.get(node)
         if member is None and at is not None and (revoked := self._revoked.get(node)) and at < revoked.before:
             member = revoked.member
-        return public_key(member.signing) if member and role in member.roles else None
+        return member if member and role in member.roles else None
 
     def name_of(self, node: NodeId) -> str:
         """What people call a member, or the beginning of the id of somebody who is none."""

@@ -19,6 +19,7 @@ from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.journal import Journal
 from discogrid_coordinator.peers import Peer
+from discogrid_coordinator.permits import Permits
 from tests.coordinator.house import hello
 from tests.trust.forge import Cast, body_of, digest_of
 
@@ -51,7 +52,7 @@ class Bench:
             wall=time.time,
         )
         self.agents = AgentDesk(self.engine)
-        self.clients = ClientDesk(self.engine)
+        self.clients = ClientDesk(self.engine, Permits(self.engine))
         self.sent: list[Sent] = []
 
     def peer(

@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> BlobStore:
 
 @pytest.fixture
 def intake(store: BlobStore) -> Intake:
-    return Intake(GRID.roster, GRID.coordinator.id, store)
+    return Intake(GRID.keeper, GRID.coordinator.id, store)
 
 
 def now_job(leaves: list[bytes] = LEAVES, **other: object) -> Job:
@@ -114,7 +114,7 @@ def test_accepted_blobs_stay_until_the_job_has_ended(intake: Intake, store: Blob
         store.put_bytes(content)
     accepted = intake.accept(verified)
     assert not any(store.remove(file.digest) for file in verified.blobs())
-    intake.release_inputs(accepted.id)
+    intake.close(accepted.id)
     assert all(store.remove(file.digest) for file in verified.blobs())
 
 

@@ -56,6 +56,7 @@ async def test_a_coordinator_that_cannot_keep_what_it_is_told_ends_and_promises_
         async with serving(grid, tmp_path / "coordinator") as house:
             caller = house.caller(grid.submitter)
             await caller.ask(hello(Role.SUBMITTER), Welcome)
+            await caller.ask(SubmitJob(request=1), BlobsMissing, job.job.envelope, pack_parts(job.leaves))
             async with AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client:
                 await client._upload(job, tuple(job.files), lambda _: None)
             before = getattr(Journal, fails)
@@ -66,7 +67,7 @@ async def test_a_coordinator_that_cannot_keep_what_it_is_told_ends_and_promises_
                 before(journal, *arguments)
 
             monkeypatch.setattr(Journal, fails, full)
-            caller.send(SubmitJob(request=1), job.job.envelope, pack_parts(job.leaves))
+            caller.send(SubmitJob(request=2), job.job.envelope, pack_parts(job.leaves))
             await asyncio.wait_for(house.server._stopping.wait(), ARRIVES_S)
             monkeypatch.undo()
             assert caller.heard == []

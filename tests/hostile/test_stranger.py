@@ -89,7 +89,7 @@ async def test_a_stranger_gets_and_gives_no_blob(stranger: Grid, tmp_path: Path)
                 patience=impatient,
             )
 
-        theirs, ours = blobs(stranger, "theirs"), blobs(grid.grid(grid.agent), "ours")
+        theirs, ours = blobs(stranger, "theirs"), blobs(grid.grid(grid.submitter), "ours")
         with pytest.raises(BlobError):
             await theirs.get(script.digest, script.size)
         with pytest.raises(BlobError):

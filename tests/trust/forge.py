@@ -37,7 +37,7 @@ def member(identity: Identity, *roles: Role, **other: Any) -> Member:
 def roster_envelope(owner: Identity, members: Sequence[Member], **other: Any) -> bytes:
     """A roster as its owner signs it, with whatever fields are to be wrong."""
     now = time.time()
-    body = RosterBody(1, owner.id, now - HOUR, now + 1000 * HOUR, tuple(members))
+    body = RosterBody(1, owner.id, now - HOUR, max(now, NOW) + 1000 * HOUR, tuple(members))
     return owner.seal(ROSTER_TYPE, msgspec.msgpack.encode(msgspec.structs.replace(body, **other)))
 
 

@@ -1,0 +1,66 @@
+"""What a member may do beyond its role: with whose jobs, with which blobs, and how much at a time."""
+
+from discogrid.messages import Refused
+from discogrid.trust.roster import Quotas
+from discogrid.types import Digest, NodeId, Role
+from discogrid_coordinator.engine import Engine, job_of
+from discogrid_coordinator.intake import Accepted, Verified
+
+RESULT_OVERHEAD_BYTES = 64 << 20  # of an archive, over the outputs in it: its index, logs and names
+
+
+class Permits:
+    """Asked for every message that touches a job or a blob; goes by the roster of that moment."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Know this engine's jobs and members."""
+        self._engine = engine
+
+    def owns(self, node: NodeId, accepted: Accepted) -> bool:
+        """Whether the node may steer the job and read what is in it: it submitted it, or is an admin."""
+        roster = self._engine.grid.roster
+        return roster.may(node, Role.ADMIN) or (
+            accepted.job.manifest.submitter == node and roster.may(node, Role.SUBMITTER)
+        )
+
+    def over_quota(self, request: int, verified: Verified) -> Refused | None:
+        """Why the job is one too many for its submitter; None when it is not."""
+        submitter = verified.job.manifest.submitter
+        member = self._engine.grid.roster.member(submitter)
+        quotas = member.quotas if member else Quotas()
+        what = self._engine.intake.usage.excess(submitter, verified.load, quotas)
+        if not what:
+            return None
+        return Refused(
+            request=request,
+            code="quota",
+            what=what,
+            fix="Wait until some of your jobs have ended, cancel some, or ask the owner for more.",
+        )
+
+    def may_read(self, peer: str, digest: Digest) -> bool:
+        """Whether a member is served a blob: of a job it has a task of, or submitted; an admin: any."""
+        node, roster = NodeId(peer), self._engine.grid.roster
+        if roster.may(node, Role.ADMIN):
+            return True
+        engine, owners = self._engine, self._engine.store.pinned_by(digest)
+        if roster.may(node, Role.AGENT) and any(
+            not owners.isdisjoint(engine.scheduler.jobs_held(agent)) for agent in engine.peers.agents_of(node)
+        ):
+            return True
+        return roster.may(node, Role.SUBMITTER) and any(
+            (accepted := engine.intake.get(job_of(owner))) and accepted.job.manifest.submitter == node
+            for owner in owners
+        )
+
+    def may_write(self, peer: str, digest: Digest, size: int) -> bool:
+        """Whether a blob is taken: one that a submitter's own signed job waits for, or results of who has a task."""
+        node, roster = NodeId(peer), self._engine.grid.roster
+        if roster.may(node, Role.SUBMITTER) and self._engine.intake.awaits(node, digest, size):
+            return True
+        return roster.may(node, Role.AGENT) and any(
+            size <= accepted.job.manifest.limits.output_bytes + RESULT_OVERHEAD_BYTES
+            for agent in self._engine.peers.agents_of(node)
+            for job in self._engine.scheduler.jobs_held(agent)
+            if (accepted := self._engine.intake.get(job))
+        )
