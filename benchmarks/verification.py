@@ -33,6 +33,7 @@ from discogrid.bundle import (
 )
 from discogrid.envelope import unseal
 from discogrid.keys import Identity, new_identity
+from discogrid.trust.keeper import RosterKeeper
 from discogrid.trust.roster import ROSTER_TYPE, Member, Roster, RosterBody, open_roster
 from discogrid.types import Digest, FileRef, JobState, Limits, Outcome, Role, Run, SandboxLevel
 from discogrid.wire import pack_parts
@@ -147,7 +148,7 @@ def one_large_job(node: Identity, roster: Roster, folder: Path) -> None:
     )
     journal.commit()
     at.append(clock())
-    shelf = Shelf(folder / "mounts", roster, node.id, Limits(), SandboxLevel.STRICT)
+    shelf = Shelf(folder / "mounts", RosterKeeper(roster), node.id, Limits(), SandboxLevel.STRICT)
     id_ = job_id_candidates(job.digest)[0]
     shelf.put(id_, job.envelope, time.time())
     for start in range(0, INPUTS, RANGE):

@@ -74,6 +74,10 @@ class HandshakeRefused(GridError):
     """The grid does not accept this node."""
 
 
+class QuotaExceeded(GridError):
+    """The grid's owner allows this member no more at a time."""
+
+
 class NoAgentFits(DiscogridError):
     """No agent of this grid can ever run the task."""
 

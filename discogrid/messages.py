@@ -90,11 +90,11 @@ class RosterPushed(Message, frozen=True, kw_only=True, tag="roster-pushed"):
 class PublishRoster(Message, frozen=True, kw_only=True, tag="publish-roster"):
     """A newer roster, to the coordinator, from whoever has it: the owner's signature is its authority.
 
-    Payload: [roster envelope]. Answered by Answer once the coordinator goes by it.
+    Payload: [roster envelope]. Answered by Answer once the coordinator goes by it, unless `request` is 0.
     """
 
     since: ClassVar[int] = 2
-    request: int
+    request: int = 0
 
 
 class RotateKeys(Message, frozen=True, kw_only=True, tag="rotate-keys"):

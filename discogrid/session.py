@@ -18,6 +18,7 @@ from discogrid.errors import (
     GridError,
     HandshakeRefused,
     NoAgentFits,
+    QuotaExceeded,
     SignatureRefused,
     UsageError,
 )
@@ -34,9 +35,11 @@ from discogrid.messages import (
     JobContent,
     LogPushed,
     Message,
+    PublishRoster,
     Refused,
     Results,
     Resync,
+    RosterPushed,
     Unwatch,
     Welcome,
 )
@@ -68,6 +71,7 @@ class Session:
         self._answers: dict[int, asyncio.Future[Received]] = {}
         self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
         self._heard = 0.0
+        self._published = False
         self._greeted: asyncio.Future[Welcome] | None = None
         self._blob_clients: dict[BlobStore | None, BlobClient] = {}
 
@@ -178,6 +182,7 @@ class Session:
                 platform=sys.platform,
                 python=platform.python_version(),
                 clock=time.time(),
+                roster=self._grid.roster.version,
             )
         )
 
@@ -187,16 +192,16 @@ class Session:
             message = received.message
             match message:
                 case Welcome():
+                    self._share_roster(received)
                     if self._greeted and not self._greeted.done():
                         self._greeted.set_result(message)
                 case Resync():
                     self._hello()
-                    self._end_pushes()
+                    self._end_pushes(self._gone())
+                case RosterPushed():
+                    self._grid.keeper.exchange(received.payload, time.time())
                 case Refused(request=0):
-                    if self._greeted and not self._greeted.done():
-                        self._greeted.set_exception(
-                            HandshakeRefused(message.what, why=message.why, fix=message.fix)
-                        )
+                    self._refused(message)
                 case Changed() | LogPushed():
                     self._push(message.request, received)
                 case Refused() if message.request in self._pushes:
@@ -205,6 +210,29 @@ class Session:
                     self._answer(message.request, received)
                 case _:
                     pass  # HeartbeatSeen and whatever a newer coordinator may say
+
+    def _refused(self, refused: Refused) -> None:
+        """We are not let in; or we were, and are put out."""
+        error = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
+        if refused.code == "expired" and not self._published and self._in_time():
+            self._published = True  # the coordinator may have an older roster than this node
+            self._channel.send(PublishRoster(), self._grid.roster.envelope)
+            self._hello()
+        elif self._greeted and not self._greeted.done():
+            self._greeted.set_exception(error)
+        else:
+            self._end_pushes(error)
+            for waiting in self._answers.values():
+                if not waiting.done():
+                    waiting.set_exception(error)
+
+    def _in_time(self) -> bool:
+        return time.time() <= self._grid.roster.body.expires
+
+    def _share_roster(self, welcome: Received) -> None:
+        """Let the newer roster win on both sides: the owner may be in reach of this node only."""
+        if newer := self._grid.keeper.exchange(welcome.payload, time.time()):
+            self._channel.send(PublishRoster(), newer)
 
     def _push(self, request: int, pushed: Received | DiscogridError) -> None:
         queue = self._pushes.get(request)
@@ -231,11 +259,14 @@ class Session:
             await asyncio.sleep(PING_S)
             self._channel.send(Heartbeat())
             if time.monotonic() - self._heard > SILENCE_S_MAX:
-                self._end_pushes()
+                self._end_pushes(self._gone())
 
-    def _end_pushes(self) -> None:
+    def _end_pushes(self, error: DiscogridError) -> None:
         for request in self._pushes:
-            self._push(request, self._unreachable("the coordinator is gone"))
+            self._push(request, error)
+
+    def _gone(self) -> GridError:
+        return self._unreachable("the coordinator is gone")
 
     def _unreachable(self, what: str) -> GridError:
         return GridError(
@@ -261,5 +292,7 @@ def refusal(refused: Refused) -> DiscogridError:
         "usage": UsageError,
         "signature": SignatureRefused,
         "unplaceable": NoAgentFits,
+        "permission": UsageError,
+        "quota": QuotaExceeded,
     }
     return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)

@@ -35,8 +35,10 @@ from discogrid.messages import (
     JobEnded,
     JobSpec,
     LogChunk,
+    PublishRoster,
     Refused,
     Resync,
+    RosterPushed,
     RunTasks,
     TaskDone,
     TasksCommitted,
@@ -45,6 +47,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.transfer import BlobClient, dial_blobs
+from discogrid.trust.roster import Roster
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
 from discogrid.views import task_label
 from discogrid_agent import events
@@ -111,7 +114,7 @@ class Service:
         self._runner = Runner(self._folder / "work", self._box, agent=self._name, on_log=self._on_log)
         self._runner.sweep()
         trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
-        self._shelf = Shelf(trees, self._grid.roster, coordinator, self._limits, self._box.level)
+        self._shelf = Shelf(trees, self._grid.keeper, coordinator, self._limits, self._box.level)
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._channel = Channel(
@@ -119,11 +122,13 @@ class Service:
             self._receive,
         )
         self._reports = Reports(self._channel.send, lambda: self._machine.waiting > 0)
+        forget = self._grid.keeper.on_change(self._roster_changed)
         listening = self._loop.create_task(self._listen_for_silence())
         try:
             self._tell(events.Connected())
             await self._exited.wait()
         finally:
+            forget()
             listening.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -180,6 +185,8 @@ class Service:
     def _hear(self, received: Received) -> None:
         match received.message:
             case Welcome() as welcome:
+                if newer := self._grid.keeper.exchange(received.payload, time.time()):
+                    self._channel.send(PublishRoster(), newer)
                 self._open_blobs(welcome.blob_endpoint)
                 beat_s = welcome.heartbeat_s
                 if not HEARTBEAT_S_MIN <= beat_s <= HEARTBEAT_S_MAX:  # false for what is no number, too
@@ -188,6 +195,8 @@ class Service:
             case Refused() as refused:
                 self._failure = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
                 self._exited.set()
+            case RosterPushed():
+                self._grid.keeper.exchange(received.payload, time.time())
             case Resync():
                 self._tell(events.Resynced())
             case JobSpec(job=job):
@@ -210,6 +219,19 @@ class Service:
                 pass
             case other:
                 log.warning("the coordinator sent a %s, which is not for agents", type(other).__name__)
+
+    def _roster_changed(self, _: Roster, roster: Roster) -> None:
+        """Go by the newer roster at once: nothing runs on for who was put out of the grid."""
+        if not roster.may(self._grid.identity.id, Role.AGENT):
+            self._failure = HandshakeRefused(
+                "this machine was put out of the grid",
+                fix="Ask the grid's owner for a new code and join again.",
+            )
+            self.stop()
+        for owned in self._shelf.jobs():
+            if not roster.may(owned.job.manifest.submitter, Role.SUBMITTER):
+                log.warning("job %s ends here: its submitter was put out of the grid", owned.id)
+                self._tell(events.JobEnded(owned.id))
 
     def _take_job(self, job: JobId, envelope: bytes, riders: bytes) -> None:
         try:
@@ -312,6 +334,7 @@ class Service:
             network=self._offer.network,
             capabilities=tuple(sorted(self._offer.capabilities)),
             holds=holds,
+            roster=self._grid.roster.version,
         )
 
     def _open_blobs(self, endpoint: str) -> None:

@@ -11,8 +11,9 @@ from discogrid.bundle import LEAF_BYTES_MAX, TASKS_MAX, Job, Leaf, check_tasks, 
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.merkle import HASH_BYTES
 from discogrid.mounts import check_mount_targets
+from discogrid.trust.keeper import RosterKeeper
 from discogrid.trust.roster import Roster
-from discogrid.types import Digest, JobId, Limits, NodeId, Run, SandboxLevel
+from discogrid.types import Digest, JobId, Limits, NodeId, Role, Run, SandboxLevel
 from discogrid.wire import unpack_parts
 
 
@@ -29,14 +30,14 @@ class Shelf:
     """Jobs by id. Nothing gets on it that a submitter of this grid did not sign for this coordinator."""
 
     def __init__(
-        self, folder: Path, roster: Roster, coordinator: NodeId, owner: Limits, box: SandboxLevel
+        self, folder: Path, keeper: RosterKeeper, coordinator: NodeId, owner: Limits, box: SandboxLevel
     ) -> None:
         """`folder` takes the mount trees; what another process left there goes away. `box` is what tasks run in."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         folder.chmod(0o711)  # a task of another uid passes through to its own tree
         self._folder = folder
-        self._roster = roster
+        self._keeper = keeper
         self._coordinator = coordinator
         self._owner = owner
         self._box = box
@@ -49,7 +50,7 @@ class Shelf:
 
     def put(self, id_: JobId, envelope: bytes, now: float) -> Owned:
         """Verify a job and keep it; SignatureRefused otherwise. `now` in seconds since 1970."""
-        job = open_job(envelope, self._roster, audience=self._coordinator, now=now)
+        job = open_job(envelope, self._keeper.current, audience=self._coordinator, now=now)
         if not is_id_of(id_, job.digest):
             raise SignatureRefused("the coordinator calls the job by a name that is not its own")
         known = self._jobs.get(id_)
@@ -87,10 +88,14 @@ class Shelf:
             at += len(run)
             owned = self._jobs.get(run.job)
             try:
-                checked[run] = _proven(owned, run, mine, proof, now)
+                checked[run] = _proven(owned, self._keeper.current, run, mine, proof, now)
             except (SignatureRefused, WireError) as error:
                 checked[run] = SignatureRefused(error.what)
         return checked
+
+    def jobs(self) -> tuple[Owned, ...]:
+        """All jobs on it."""
+        return tuple(self._jobs.values())
 
     def mounts(self, owned: Owned, blob: Callable[[Digest], Path]) -> tuple[tuple[str, Path], ...]:
         """The job's trees on this disk, unpacked at the first call; reads and writes files."""
@@ -114,9 +119,14 @@ class Shelf:
             shutil.rmtree(self._folder / owned.job.digest.removeprefix("blake3:"), ignore_errors=True)
 
 
-def _proven(owned: Owned | None, run: Run, leaves: Sequence[bytes], proof: bytes, now: float) -> list[Leaf]:
+def _proven(
+    owned: Owned | None, roster: Roster, run: Run, leaves: Sequence[bytes], proof: bytes, now: float
+) -> list[Leaf]:
     if owned is None:
         raise SignatureRefused("its job is not known here, or was refused")
+    roster.check_time(now)
+    if not roster.may(owned.job.manifest.submitter, Role.SUBMITTER):
+        raise SignatureRefused("its submitter was put out of the grid")
     if now > owned.job.manifest.expires:
         raise SignatureRefused("its job has expired", fix="Submit it again.")
     return check_tasks(owned.job, run.start, leaves, unpack_parts(proof, part_bytes_max=HASH_BYTES))

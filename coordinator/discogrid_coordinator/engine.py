@@ -33,7 +33,7 @@ from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
 from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
 from discogrid_coordinator.outbox import Kind, Line, Outbox
-from discogrid_coordinator.peers import Peers
+from discogrid_coordinator.peers import Peer, Peers
 from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
@@ -175,16 +175,15 @@ class Engine:
 
     def _welcome(self, agent: AgentId, heartbeat_s: float, lease_s: float, now: float) -> None:
         if peer := self.peers.agent(agent):
-            self.outbox.put(
-                peer.route, self.welcome(agent, heartbeat_s, lease_s, now), (self.grid.roster.envelope,)
-            )
+            self.welcome(peer, heartbeat_s, lease_s, now)
 
-    def welcome(self, name: AgentId, heartbeat_s: float, lease_s: float, now: float) -> Welcome:
-        """What a node is told that has been let in."""
-        return Welcome(
+    def welcome(self, peer: Peer, heartbeat_s: float, lease_s: float, now: float) -> None:
+        """Tell a node that it has been let in, with the roster unless it goes by the same."""
+        roster = self.grid.roster
+        message = Welcome(
             protocol=PROTOCOL,
             software=__version__,
-            name=name,
+            name=peer.name,
             coordinator=self.grid.identity.id,
             lease=self.scheduler.lease,
             heartbeat_s=heartbeat_s,
@@ -192,6 +191,7 @@ class Engine:
             clock=now,
             blob_endpoint=self._blob_endpoint,
         )
+        self.outbox.put(peer.route, message, () if peer.roster == roster.version else (roster.envelope,))
 
     def _commit(self, agent: AgentId, attempt: Attempt) -> None:
         pending = self._pending[attempt]

@@ -71,9 +71,11 @@ class Membership:
         try:
             self._grid.keeper.offer(b"".join(received.payload[:1]), now)
         except DiscogridError as error:
-            self._refuse(received, message.request, error)
+            if message.request:
+                self._refuse(received, message.request, error)
             return
-        self._engine.outbox.put(received.route, Answer(request=message.request))
+        if message.request:
+            self._engine.outbox.put(received.route, Answer(request=message.request))
 
     def rotate(self, peer: Peer, received: Received, message: RotateKeys, now: float) -> None:
         """Give a member the new keys that it asks for with its old one, when the owner's key is at hand."""

@@ -19,6 +19,7 @@ class Peer:
     name: AgentId
     heard: float  # monotonic seconds
     protocol: int = PROTOCOL_OLDEST  # what it said hello in
+    roster: int = 0  # the version of the roster it goes by, as it said at first
     jobs_told: set[JobId] = field(default_factory=set)  # whose manifest this session has
 
 

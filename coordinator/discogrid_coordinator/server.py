@@ -200,20 +200,27 @@ class Server:
         if refusal := refused(hello, node, self._grid.roster, now):
             self._engine.outbox.put(received.route, refusal)
             return
-        heard = asyncio.get_running_loop().time()
         name = "".join(filter(str.isprintable, hello.name))[:NAME_CHARACTERS_MAX] or node[:8]
         if hello.role is Role.AGENT:
             agent = self._engine.peers.free_name(name, node)
-            peer = Peer(received.route, node, hello.role, hello.session, agent, heard, hello.protocol)
-            self._agents.hello(peer, hello)
+            self._agents.hello(self._peer(received, hello, agent), hello)
             return
-        self._last_used = heard
-        client = AgentId(name)
-        self._engine.peers.add(
-            Peer(received.route, node, hello.role, hello.session, client, heard, hello.protocol)
+        peer = self._peer(received, hello, AgentId(name))
+        self._last_used = peer.heard
+        self._engine.peers.add(peer)
+        self._engine.welcome(peer, HEARTBEAT_S, LEASE_S, now)
+
+    def _peer(self, received: Received, hello: Hello, name: AgentId) -> Peer:
+        return Peer(
+            route=received.route,
+            node=NodeId(received.sender),
+            role=hello.role,
+            session=hello.session,
+            name=name,
+            heard=asyncio.get_running_loop().time(),
+            protocol=hello.protocol,
+            roster=hello.roster,
         )
-        welcome = self._engine.welcome(client, HEARTBEAT_S, LEASE_S, now)
-        self._engine.outbox.put(received.route, welcome, (self._grid.roster.envelope,))
 
     def _roster_changed(self, before: Roster, after: Roster) -> None:
         log.info("roster %d takes the place of %d", after.version, before.version)

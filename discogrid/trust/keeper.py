@@ -1,6 +1,7 @@
 """The newest roster that this node has seen: kept in a file, replaced by a newer one only."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from discogrid.errors import SignatureRefused
@@ -10,6 +11,8 @@ from discogrid.trust.roster import ROSTER_BYTES_MAX, Roster, open_roster
 from discogrid.types import NodeId
 
 FILE = "roster"
+
+log = logging.getLogger(__name__)
 
 
 class RosterKeeper:
@@ -55,6 +58,20 @@ class RosterKeeper:
         for listener in tuple(self._listeners):
             listener(before, offered)
         return True
+
+    def exchange(self, payload: Sequence[bytes], now: float) -> bytes | None:
+        """Take the roster that another node goes by (none, when it has ours); ours when that one should take it.
+
+        One that cannot be taken is written to the log, and ours stays.
+        """
+        if not payload:
+            return None
+        try:
+            self.offer(payload[0], now)
+        except SignatureRefused as error:
+            log.warning("another node's roster is not used: %s", error)
+            return None
+        return self._roster.envelope if payload[0] != self._roster.envelope else None
 
 
 def _keep(file: Path, roster: Roster) -> Roster:

@@ -32,7 +32,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def new_shelf(folder: Path, owner: Limits | None = None, box: SandboxLevel = SandboxLevel.STRICT) -> Shelf:
-    return Shelf(folder / "mounts", GRID.roster, GRID.coordinator.id, owner or Limits(), box)
+    return Shelf(folder / "mounts", GRID.keeper, GRID.coordinator.id, owner or Limits(), box)
 
 
 def parcel(start: int, stop: int, job: JobId = ID) -> tuple[list[Run], bytes, bytes]:
