@@ -30,6 +30,7 @@ from discogrid.errors import (
     UsageError,
 )
 from discogrid.grid import Grid
+from discogrid.keys import ROTATION_TYPE, Identity
 from discogrid.messages import (
     Act,
     Answer,
@@ -41,8 +42,10 @@ from discogrid.messages import (
     JobContent,
     LogPushed,
     Message,
+    PublishRoster,
     Query,
     Results,
+    RotateKeys,
     SubmitJob,
     Watch,
     WatchLogs,
@@ -192,6 +195,18 @@ class AsyncClient:
     async def release(self, job: JobId) -> None:
         """Let a held job run."""
         await self._query(lambda request: Act(request=request, what="release", job=job))
+
+    async def publish(self, envelope: bytes) -> None:
+        """Bring the coordinator a newer roster; it tells everybody. SignatureRefused when the owner did not sign it."""
+        await self._session.ask(lambda request: PublishRoster(request=request), envelope)
+
+    async def rotate(self, fresh: Identity) -> None:
+        """Exchange this node's keys for `fresh` ones, which count from now on; this connection ends.
+
+        SignatureRefused when the grid's owner key does not lie with the coordinator.
+        """
+        sealed = self.grid.identity.seal(ROTATION_TYPE, fresh.statement())
+        await self._session.ask(lambda request: RotateKeys(request=request), sealed)
 
     async def resolve(self, text: str) -> JobId:
         """The job meant by an id, a prefix of one, a unique name or `@last`; UsageError when none or several fit."""

@@ -9,11 +9,20 @@ from pathlib import Path
 
 from discogrid import places
 from discogrid.errors import GridError, UsageError
-from discogrid.keys import Identity, load_or_create
+from discogrid.keys import Identity, load_or_create, store
 from discogrid.private_files import replace_file
 from discogrid.trust.keeper import RosterKeeper, begin
-from discogrid.trust.owner import OWN_ROSTER_S, ROSTER_S, Owner, free_name, own_keeper, renew_in_time
+from discogrid.trust.owner import (
+    KEY_FILE,
+    OWN_ROSTER_S,
+    ROSTER_S,
+    Owner,
+    free_name,
+    own_keeper,
+    renew_in_time,
+)
 from discogrid.trust.roster import Roster, open_roster
+from discogrid.trust.vault import Backup
 
 OWN = "own"
 """This machine's own grid: over a socket file, started on demand."""
@@ -23,6 +32,7 @@ COORDINATOR_VARIABLE = "DISCOGRID_COORDINATOR"
 ADDRESS_FILE = "address.json"
 GRID_FILE = "grid.json"
 IDENTITY_FILE = "identity.json"
+NEXT_IDENTITY_FILE = "identity.next.json"
 PORT_DEFAULT = 7717
 GRID_NAME_CHARACTERS_MAX = 32
 JOIN = "Ask its owner for a code (`discogrid invite`) and run: discogrid join CODE"
@@ -92,6 +102,37 @@ def adopt_grid(owner: bytes, envelope: bytes, endpoint: str | None, now: float) 
     if endpoint is not None:
         remember_address(name, endpoint)
     return Grid(name, load_or_create(_identity_file(folder)), keeper, endpoint)
+
+
+def put_back(backup: Backup) -> str:
+    """Keep an owner's key of a backup in the folder of its grid, and say which; a machine that is new gets the folder.
+
+    The coordinator's keys, if they are in it, make this machine the one that coordinates. KeyFileError when another
+    key lies there already.
+    """
+    known = {name: _owner_of(places.grid_folder(name)) for name in _folders()}
+    name = next((name for name, owner in known.items() if owner == backup.owner.public), None)
+    if name is None and backup.coordinator is not None and HOME not in known:
+        name = HOME
+    name = name or free_name(_folder_name(backup.roster.body.name), [OWN, HOME, *known])
+    folder = places.grid_folder(name)
+    begin(folder, backup.roster)
+    _remember_owner(folder, backup.owner.public)
+    if backup.coordinator is not None and backup.coordinator.id != load_or_create(_identity_file(folder)).id:
+        store(folder / IDENTITY_FILE, backup.coordinator)
+    store(folder / KEY_FILE, backup.owner)
+    return name
+
+
+def renewed_keys(grid: Grid) -> Identity:
+    """New keys for one grid, kept but not used before `adopt_keys`; after an interruption the same ones again."""
+    return load_or_create(places.grid_folder(grid.name) / NEXT_IDENTITY_FILE)
+
+
+def adopt_keys(grid: Grid) -> None:
+    """Use the keys of `renewed_keys` in this grid from now on."""
+    folder = places.grid_folder(grid.name)
+    (folder / NEXT_IDENTITY_FILE).replace(folder / IDENTITY_FILE)
 
 
 def choose_grid(*, local: bool = False, coordinator: str | None = None, grid: str | None = None) -> Grid:

@@ -34,6 +34,10 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
+class CommandGroup(Command, click.Group):
+    """A command that does something by itself, and has commands below it."""
+
+
 def global_options() -> list[click.Parameter]:
     """New instances of the options that every command and the program itself take."""
     return [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from discogrid.cli.command import Command, json_option
+from discogrid.cli.command import Command, CommandGroup, json_option
 from discogrid.cli.connect import GridChoice, find, find_job, grid_options, on_grid
 from discogrid.cli.console import Console
 from discogrid.cli.output import Column
@@ -127,12 +127,33 @@ def tasks(console: Console, choice: GridChoice, job: str, *, state: str | None, 
         console.narration.say(f"{len(shown)} of {len(found)} tasks.")
 
 
-@click.command(cls=Command)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @json_option
 @grid_options
-@click.pass_obj
-def agents(console: Console, choice: GridChoice, *, as_json: bool) -> None:
+@click.pass_context
+def agents(context: click.Context, choice: GridChoice, *, as_json: bool) -> None:
     """List the machines that work on the grid."""
+    if context.invoked_subcommand is None:
+        _list_agents(context.ensure_object(Console), choice, as_json=as_json)
+
+
+@agents.command("ban", cls=Command)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--before",
+    metavar="TIME",
+    help="Its results from then on count no more: 2h (ago) or 2026-11-25T10:00. [default: now]",
+)
+@grid_options
+@click.pass_obj
+def ban(console: Console, choice: GridChoice, name: str, *, before: str | None) -> ExitCode:
+    """Put a machine out of the grid, at once: its tasks go to others. The same as `trust rm`."""
+    from discogrid.cli.trust import put_out
+
+    return put_out(console, choice.known(), name, before)
+
+
+def _list_agents(console: Console, choice: GridChoice, *, as_json: bool) -> None:
     found = on_grid(choice, lambda client: client.agents())
     if as_json:
         console.output.json("agents", {"agents": [agent_document(agent) for agent in found]})

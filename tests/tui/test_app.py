@@ -4,7 +4,11 @@ import pytest
 
 from discogrid import grid as grids
 from discogrid.errors import ExitCode
+from discogrid.keys import new_identity
+from discogrid.trust.owner import Owner, member_of
+from discogrid.types import Role
 from discogrid_tui.app import Dashboard, flags_for, run
+from tests.trust.forge import NOW
 from tests.tui.test_terminal import terminal
 
 
@@ -27,8 +31,18 @@ def test_commands_say_local_when_another_grid_is_joined() -> None:
 
 
 def test_commands_name_a_coordinator_that_is_not_the_usual_one() -> None:
+    grids.open_grid(grids.HOME)
     assert flags_for(grids.choose_grid(coordinator="attic:7000")) == "--coordinator tcp://attic:7000"
+
+
+def test_commands_name_one_of_several_joined_grids() -> None:
+    for name in ("club", "barn"):
+        owner = Owner(new_identity())
+        roster = owner.found(name, member_of(new_identity().statement(), "desk", tuple(Role)), NOW)
+        grids.adopt_grid(owner.public, roster.envelope, "tcp://attic:7717", NOW)
     assert flags_for(grids.open_grid("club")) == "--grid club"
+    elsewhere = grids.choose_grid(grid="club", coordinator="attic:7000")
+    assert flags_for(elsewhere) == "--grid club --coordinator tcp://attic:7000"
 
 
 def test_a_broken_setting_elsewhere_does_not_keep_the_dashboard_from_opening(
@@ -52,6 +66,7 @@ def test_the_exit_code_says_whether_the_grid_was_ever_there(
 
 
 def test_without_a_grid_the_dashboard_opens_and_says_what_to_do(tmp_path: Path) -> None:
+    grids.open_grid(grids.HOME)
     with terminal(
         "discogrid_tui", DISCOGRID_COORDINATOR="127.0.0.1:9", DISCOGRID_HOME=str(tmp_path / "home")
     ) as screen:

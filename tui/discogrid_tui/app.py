@@ -8,7 +8,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from discogrid.errors import DiscogridError, ExitCode
-from discogrid.grid import Grid, choose_grid
+from discogrid.grid import HOME, Grid, choose_grid, open_grid
 from discogrid.views import JobView
 from discogrid_tui.actions import ACTIONS, Action, action, command, row_id
 from discogrid_tui.details import details
@@ -220,4 +220,8 @@ def flags_for(grid: Grid) -> str:
         return ""
     if grid.own:
         return "--local"
-    return f"--coordinator {grid.endpoint}" if grid.endpoint else f"--grid {grid.name}"
+    named = [] if grid.name == HOME else ["--grid", grid.name]
+    elsewhere = (
+        [] if grid.endpoint == open_grid(grid.name).endpoint else ["--coordinator", str(grid.endpoint)]
+    )
+    return " ".join(named + elsewhere)
