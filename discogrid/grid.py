@@ -116,7 +116,8 @@ def put_back(backup: Backup) -> str:
         name = HOME
     name = name or free_name(_folder_name(backup.roster.body.name), [OWN, HOME, *known])
     folder = places.grid_folder(name)
-    begin(folder, backup.roster)
+    now, owner = time.time(), Owner(backup.owner)
+    begin(folder, backup.roster).offer(owner.restored(backup.roster, now).envelope, now)
     _remember_owner(folder, backup.owner.public)
     if backup.coordinator is not None and backup.coordinator.id != load_or_create(_identity_file(folder)).id:
         store(folder / IDENTITY_FILE, backup.coordinator)

@@ -5,8 +5,6 @@ their own, so that a gigabyte never delays a heartbeat. Adding a field with a de
 a new message says `since` which version there is such a one, and is kept from peers that would not know it.
 """
 
-from typing import ClassVar
-
 import msgspec
 
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
@@ -19,7 +17,7 @@ PROTOCOL_OLDEST = 1
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every message is. `since` is the protocol version that brought it."""
 
-    since: ClassVar[int] = 1
+    since = 1
 
 
 # -- handshake
@@ -84,7 +82,7 @@ class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye"):
 class RosterPushed(Message, frozen=True, kw_only=True, tag="roster-pushed"):
     """A newer roster, from the coordinator to everybody. Payload: [roster envelope]."""
 
-    since: ClassVar[int] = 2
+    since = 2
 
 
 class PublishRoster(Message, frozen=True, kw_only=True, tag="publish-roster"):
@@ -93,7 +91,7 @@ class PublishRoster(Message, frozen=True, kw_only=True, tag="publish-roster"):
     Payload: [roster envelope]. Answered by Answer once the coordinator goes by it, unless `request` is 0.
     """
 
-    since: ClassVar[int] = 2
+    since = 2
     request: int = 0
 
 
@@ -103,7 +101,7 @@ class RotateKeys(Message, frozen=True, kw_only=True, tag="rotate-keys"):
     Answered by RosterPushed and Answer when the owner's key lies with the coordinator.
     """
 
-    since: ClassVar[int] = 2
+    since = 2
     request: int
 
 

@@ -27,6 +27,7 @@ KEY_FILE = "owner.json"
 ROSTER_S = 90 * 86400.0  # a roster is good for so long; see RENEW_BEFORE_S
 OWN_ROSTER_S = 10 * 365 * 86400.0  # of this user's own grid, whose owner is always in reach
 NAME_CHARACTERS_MAX = 64
+RESTORED_STEP = 1000  # more versions than are signed between a backup and its use
 
 
 class Owner:
@@ -119,12 +120,24 @@ class Owner:
         """The same members for longer."""
         return self._next(roster, now, members=roster.body.members, revoked=roster.body.revoked)
 
+    def restored(self, roster: Roster, now: float) -> Roster:
+        """The roster of a backup, with a version beyond those that were signed after it: members refuse what is older."""
+        return self._next(
+            roster, now, members=roster.body.members, revoked=roster.body.revoked, step=RESTORED_STEP
+        )
+
     def _next(
-        self, roster: Roster, now: float, *, members: Sequence[Member], revoked: Sequence[Revoked]
+        self,
+        roster: Roster,
+        now: float,
+        *,
+        members: Sequence[Member],
+        revoked: Sequence[Revoked],
+        step: int = 1,
     ) -> Roster:
         body = msgspec.structs.replace(
             roster.body,
-            version=roster.version + 1,
+            version=roster.version + step,
             issued=now,
             expires=now + self._roster_s,
             members=tuple(members),
