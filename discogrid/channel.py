@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from discogrid.errors import WireError
 from discogrid.messages import AnyMessage, Message
-from discogrid.transport import Delivery, Link
+from discogrid.transport import LINGER_MS, Delivery, Link
 from discogrid.wire import decode, encode
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Channel:
         """Send; False when the peer is gone or takes no more."""
         return self._link.send([encode(message), *payload], route)
 
-    def close(self) -> None:
-        """Close the link; what was sent last still has a moment to leave."""
-        self._link.close()
+    def close(self, *, linger_ms: int = LINGER_MS) -> None:
+        """Close the link; what was sent last has `linger_ms` to leave."""
+        self._link.close(linger_ms=linger_ms)
 
     def _receive(self, deliveries: list[Delivery]) -> None:
         received = []

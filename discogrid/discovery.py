@@ -1,14 +1,16 @@
 """Announce and find grids over zeroconf: a hint where to dial, never a reason to trust.
 
 What is announced is a service `_discogrid._tcp` with an opaque tag of the grid: whoever is a member recognises it,
-nobody else learns a name or a state. A fake announcement leads to a dial that CURVE refuses.
+nobody else learns a name or a state. A fake announcement leads to a dial that CURVE refuses, and delays nothing:
+every address that was heard is tried (`whereabouts`).
 """
 
 import asyncio
+import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,19 +20,26 @@ from discogrid.types import NodeId, Role
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
+    from zeroconf.asyncio import AsyncZeroconf
 
 SERVICE = "_discogrid._tcp.local."
 FIND_S = 3.0
 RESOLVE_MS = 1500
-FOUND_MAX = 64
+ASKED_MAX = 256  # services that are asked for their address in one search
+ADDRESSES_MAX = 16  # of one service
+ADDRESSES_CHECKED_S = 3.0  # a network that comes up, or another address on it, is announced after this
+EVERYWHERE = ("0.0.0.0", "*", "[::]", "::")  # noqa: S104 (read, not bound)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A service that answered: where it says it listens."""
+    """A service that answered: what it says it is and where it says it listens. Nothing of it is proven."""
 
-    endpoint: str
-    role: str
+    name: str
+    properties: dict[str, str]
+    endpoints: tuple[str, ...]
 
 
 def presence_tag(grid: NodeId) -> str:
@@ -39,84 +48,113 @@ def presence_tag(grid: NodeId) -> str:
 
 
 @asynccontextmanager
-async def announced(
-    grid: NodeId, role: Role, port: int, addresses: list[str] | None = None
-) -> AsyncIterator[bool]:
+async def announced(grid: NodeId, role: Role, port: int, host: str = EVERYWHERE[0]) -> AsyncIterator[bool]:
     """Announce this node while the block runs; yields False where no multicast is to be had, which is no error.
 
-    `addresses` are IPv4 addresses as text; None announces all of this machine's.
+    `host` is where it listens: one address, or all of this machine's, whichever those are at the time.
     """
-    from zeroconf import NonUniqueNameException, ServiceInfo
-    from zeroconf.asyncio import AsyncZeroconf
-
-    name = f"{role.value}-{secrets.token_hex(4)}"
+    properties = {"v": "1", "grid": presence_tag(grid), "role": role.value}
+    announcement = Announcement(f"{role.value}-{secrets.token_hex(4)}", properties, port, host)
+    multicast = await announcement.begin()
+    following = asyncio.create_task(announcement.follow())
     try:
-        zeroconf = AsyncZeroconf()
-    except OSError:
-        yield False
-        return
-    service = ServiceInfo(
-        SERVICE,
-        f"{name}.{SERVICE}",
-        port=port,
-        addresses=[socket.inet_aton(address) for address in addresses or own_addresses()],
-        properties={"v": "1", "grid": presence_tag(grid), "role": role.value},
-        server=f"{name}.local.",
-    )
-    try:
-        await zeroconf.async_register_service(service)
-    except (OSError, NonUniqueNameException):
-        await zeroconf.async_close()
-        yield False
-        return
-    try:
-        yield True
+        yield multicast
     finally:
-        await zeroconf.async_unregister_service(service)
-        await zeroconf.async_close()
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await announcement.end()
 
 
-async def find(grid: NodeId, role: Role, seconds: float = FIND_S) -> Announced | None:
-    """The first service of this grid and role that answers within `seconds`."""
-    from zeroconf import ServiceStateChange
-    from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+class Announcement:
+    """One service on the network, at the addresses that this machine has just now."""
 
-    try:
-        zeroconf = AsyncZeroconf()
-    except OSError:
-        return None
+    def __init__(self, name: str, properties: dict[str, str], port: int, host: str) -> None:
+        """`name` and `properties` are read by everybody on the network."""
+        self._name = name
+        self._properties = properties
+        self._port = port
+        self._host = host
+        self._addresses: list[str] = []
+        self._zeroconf: AsyncZeroconf | None = None
+
+    async def begin(self) -> bool:
+        """Announce; False where no multicast is to be had."""
+        from zeroconf import NonUniqueNameException, ServiceInfo
+
+        self._addresses = addresses_of(self._host)
+        if (zeroconf := _open()) is None:
+            return False
+        service = ServiceInfo(
+            SERVICE,
+            f"{self._name}.{SERVICE}",
+            port=self._port,
+            addresses=[socket.inet_aton(address) for address in self._addresses],
+            properties=self._properties,
+            server=f"{self._name}.local.",
+        )
+        self._zeroconf = zeroconf
+        try:
+            await zeroconf.async_register_service(service)
+        except (OSError, NonUniqueNameException):
+            await self.end()
+            return False
+        return True
+
+    async def follow(self) -> None:
+        """Announce anew whenever the addresses change: a network may come up late, and a lease may run out."""
+        while True:
+            await asyncio.sleep(ADDRESSES_CHECKED_S)
+            if addresses_of(self._host) != self._addresses:
+                await self.end()
+                await self.begin()
+                log.info("announced at %s", ", ".join(self._addresses))
+
+    async def end(self) -> None:
+        """Say goodbye."""
+        if (zeroconf := self._zeroconf) is not None:
+            self._zeroconf = None
+            with suppress(OSError):  # the network may be gone already
+                await zeroconf.async_unregister_all_services()
+            await zeroconf.async_close()
+
+
+async def services(seconds: float) -> AsyncGenerator[Announced, None]:
+    """Every service that answers within `seconds`, once for each thing it says; nothing where there is no multicast."""
+    from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
+
+    if (zeroconf := _open()) is None:
+        return
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Announced] = loop.create_future()
-    tag = presence_tag(grid).encode()
+    heard: asyncio.Queue[Announced | None] = asyncio.Queue()
     asking: set[asyncio.Task[None]] = set()
 
     async def ask(kind: str, name: str) -> None:
         service = AsyncServiceInfo(kind, name)
-        if not await service.async_request(zeroconf.zeroconf, RESOLVE_MS) or service.port is None:
-            return
-        addresses = service.parsed_addresses()
-        if (
-            service.properties.get(b"grid") == tag
-            and service.properties.get(b"role") == role.value.encode()
-            and addresses
-        ):
-            address = next((found for found in addresses if ":" not in found), f"[{addresses[0]}]")
-            if not answer.done():
-                answer.set_result(Announced(f"tcp://{address}:{service.port}", role.value))
+        if await service.async_request(zeroconf.zeroconf, RESOLVE_MS) and service.port is not None:
+            addresses = service.parsed_scoped_addresses()[:ADDRESSES_MAX]
+            heard.put_nowait(
+                Announced(
+                    name.removesuffix(f".{SERVICE}"),
+                    {_text(key): _text(value) for key, value in service.properties.items()},
+                    tuple(f"tcp://{_host(address)}:{service.port}" for address in addresses),
+                )
+            )
 
     def changed(
         zeroconf: "Zeroconf", service_type: str, name: str, state_change: "ServiceStateChange"
     ) -> None:
         del zeroconf
-        if state_change is not ServiceStateChange.Removed and len(asking) < FOUND_MAX:
+        if state_change.name != "Removed" and len(asking) < ASKED_MAX:
             asking.add(loop.create_task(ask(service_type, name)))
 
+    ending = loop.call_later(seconds, heard.put_nowait, None)
     browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
     try:
-        return await asyncio.wait_for(answer, seconds)
-    except TimeoutError:
-        return None
+        while (answer := await heard.get()) is not None:
+            yield answer
     finally:
+        ending.cancel()
         await browser.async_cancel()
         for task in asking:
             task.cancel()
@@ -124,10 +162,44 @@ async def find(grid: NodeId, role: Role, seconds: float = FIND_S) -> Announced |
         await zeroconf.async_close()
 
 
+async def members(grid: NodeId, role: Role, seconds: float = FIND_S) -> AsyncGenerator[Announced, None]:
+    """Every service that says that it belongs to this grid in this role, which anybody can say."""
+    wanted = {"grid": presence_tag(grid), "role": role.value}
+    async with aclosing(services(seconds)) as answers:
+        async for answer in answers:
+            if wanted.items() <= answer.properties.items():
+                yield answer
+
+
+def addresses_of(host: str) -> list[str]:
+    """The IPv4 addresses at which others reach what listens at `host`."""
+    return own_addresses() if host in EVERYWHERE else [host]
+
+
 def own_addresses() -> list[str]:
-    """This machine's IPv4 addresses, loopback only when there is no other."""
+    """This machine's IPv4 addresses, self-assigned ones and loopback only when there is no other."""
     import ifaddr
 
     found = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
     reachable = [address for address in found if not address.startswith("127.")]
-    return reachable or ["127.0.0.1"]
+    given = [address for address in reachable if not address.startswith("169.254.")]
+    return given or reachable or ["127.0.0.1"]
+
+
+def _open() -> "AsyncZeroconf | None":
+    """Sockets on all networks of this machine; None where there is no multicast."""
+    from zeroconf.asyncio import AsyncZeroconf
+
+    try:
+        return AsyncZeroconf()
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no network at all, not even loopback
+        log.debug("no multicast: %s", error)
+        return None
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")

@@ -1,6 +1,7 @@
 """One process's conversation with a coordinator: dial, greet, ask, be pushed to, notice when it is gone."""
 
 import asyncio
+import logging
 import platform
 import secrets
 import sys
@@ -44,15 +45,19 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.own import ensure_own_grid
+from discogrid.silence import Silence
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.types import Role
+from discogrid.whereabouts import find_coordinator, moved_to, remember
 
 CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
+SEARCH_AFTER_S = 1.0  # then it is looked for at other addresses too
 OWN_TRIES = 3  # at this machine's own grid, within that time
 ANSWER_S = 30.0  # any single answer
 PING_S = 3.0
-SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
 QUEUE_PUSHES_MAX = 10_000
+
+log = logging.getLogger(__name__)
 
 
 class Session:
@@ -70,7 +75,7 @@ class Session:
         self._requests = 0
         self._answers: dict[int, asyncio.Future[Received]] = {}
         self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
-        self._heard = 0.0
+        self._silence = Silence(time.monotonic())
         self._published = False
         self._greeted: asyncio.Future[Welcome] | None = None
         self._blob_clients: dict[BlobStore | None, BlobClient] = {}
@@ -78,14 +83,10 @@ class Session:
     async def __aenter__(self) -> Self:
         """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
         self._context = transport.new_context()
-        keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
-        server = self._grid.roster.coordinator().curve
-        self._channel = Channel(
-            lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
-        )
+        self._dial()
         self._greeted = asyncio.get_running_loop().create_future()
         try:
-            self.welcome = await self._greeting(self._greeted)
+            await self._greeting(self._greeted)
         except TimeoutError:
             await self._close(linger=False)
             raise self._unreachable(
@@ -94,14 +95,14 @@ class Session:
         except DiscogridError:
             await self._close(linger=False)
             raise
-        self._pinging = asyncio.create_task(self._ping())
+        self._watching = asyncio.create_task(self._watch_line())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Say goodbye; jobs go on."""
-        self._pinging.cancel()
+        self._watching.cancel()
         self._channel.send(Goodbye())
         await self._close(linger=True)
 
@@ -157,19 +158,53 @@ class Session:
 
     # -- the line
 
-    async def _greeting(self, greeted: asyncio.Future[Welcome]) -> Welcome:
-        """The coordinator's answer; this machine's own grid is started when it does not run, or is just leaving."""
-        tries, patience_s = (OWN_TRIES, CONNECT_S / OWN_TRIES) if self._grid.own else (1, CONNECT_S)
-        for attempt in range(1, tries + 1):
-            if self._grid.own:
-                await asyncio.to_thread(ensure_own_grid)
+    def _dial(self) -> None:
+        keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
+        server = self._grid.roster.coordinator().curve
+        self._channel = Channel(
+            lambda take: transport.dial(self._context, self._endpoint, keys, server, take), self._receive
+        )
+
+    def _dial_again(self, endpoint: str | None) -> None:
+        """A new line, to another address if there is one; what waits on the old line is dropped."""
+        if endpoint is not None:
+            self._endpoint = endpoint
+            remember(self._grid, endpoint)
+        self._channel.close(linger_ms=0)
+        self._dial()
+        self._hello()
+
+    async def _greeting(self, greeted: asyncio.Future[Welcome]) -> None:
+        """Wait for the coordinator's answer, and look for it elsewhere when it stays away."""
+        if self._grid.own:
+            await self._greeting_here(greeted)
+            return
+        self._hello()
+        searching = asyncio.create_task(self._search())
+        try:
+            await asyncio.wait_for(asyncio.shield(greeted), CONNECT_S)
+        finally:
+            searching.cancel()
+            await asyncio.wait({searching})
+
+    async def _greeting_here(self, greeted: asyncio.Future[Welcome]) -> None:
+        """This machine's own grid is started when it does not run, or is just leaving."""
+        for attempt in range(1, OWN_TRIES + 1):
+            await asyncio.to_thread(ensure_own_grid)
             self._hello()
             try:
-                return await asyncio.wait_for(asyncio.shield(greeted), patience_s)
+                await asyncio.wait_for(asyncio.shield(greeted), CONNECT_S / OWN_TRIES)
             except TimeoutError:
-                if attempt == tries:
+                if attempt == OWN_TRIES:
                     raise
-        raise AssertionError("the last try returns or raises")
+            else:
+                return
+
+    async def _search(self) -> None:
+        await asyncio.sleep(SEARCH_AFTER_S)
+        found = await find_coordinator(self._grid)
+        if found not in (None, self._endpoint):
+            self._dial_again(found)
 
     def _hello(self) -> None:
         self._channel.send(
@@ -187,14 +222,13 @@ class Session:
         )
 
     def _receive(self, batch: list[Received]) -> None:
-        self._heard = time.monotonic()
+        self._silence.heard(time.monotonic())
         for received in batch:
             message = received.message
             match message:
                 case Welcome():
                     self._share_roster(received)
-                    if self._greeted and not self._greeted.done():
-                        self._greeted.set_result(message)
+                    self._on_welcome(message)
                 case Resync():
                     self._hello()
                     self._end_pushes(self._gone())
@@ -253,13 +287,33 @@ class Session:
         else:
             waiting.set_result(received)
 
-    async def _ping(self) -> None:
-        self._heard = time.monotonic()
+    def _on_welcome(self, welcome: Welcome) -> None:
+        if self.welcome is not None and self.welcome.blob_endpoint != welcome.blob_endpoint:
+            for blobs in self._blob_clients.values():  # it was started again, and they listen elsewhere now
+                blobs.close()
+            self._blob_clients.clear()
+        self.welcome = welcome
+        if self._greeted and not self._greeted.done():
+            self._greeted.set_result(welcome)
+
+    async def _watch_line(self) -> None:
+        """Ping, and begin a new line when the coordinator has said nothing for too long."""
+        self._silence.heard(time.monotonic())
         while True:
-            await asyncio.sleep(PING_S)
-            self._channel.send(Heartbeat())
-            if time.monotonic() - self._heard > SILENCE_S_MAX:
-                self._end_pushes(self._gone())
+            await asyncio.sleep(min(PING_S, self._silence.due - time.monotonic()))
+            if self._silence.due > time.monotonic():
+                self._channel.send(Heartbeat())
+                continue
+            self._end_pushes(self._gone())
+            self._dial_again(await self._moved())
+            self._silence.searched(time.monotonic())
+
+    async def _moved(self) -> str | None:
+        try:
+            return await moved_to(self._grid, self._endpoint)
+        except Exception:  # only a hint: the address that is known is dialled in any case
+            log.exception("the network could not be searched")
+            return None
 
     def _end_pushes(self, error: DiscogridError) -> None:
         for request in self._pushes:

@@ -13,18 +13,18 @@ import click
 
 from discogrid import places
 from discogrid.cli.command import Command, as_size
-from discogrid.discovery import announced, find
+from discogrid.discovery import announced
 from discogrid.errors import GridError, SandboxError, UsageError
 from discogrid.grid import COORDINATOR_VARIABLE, HOME, OWN, Grid, open_grid, parse_endpoint, remember_address
 from discogrid.locks import held
 from discogrid.types import Limits, Offer, Role, SandboxLevel
+from discogrid.whereabouts import coordinator_answers, find_coordinator
 from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
 from discogrid_agent.guardian import stand_guard
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.service import Service
 
-DIAL_S = 1.0  # whether anybody listens at a remembered address
 NAME_BYTES_MAX = 64
 
 log = logging.getLogger(__name__)
@@ -122,29 +122,20 @@ def _box(grid: Grid, wanted: str | None) -> Box:
 
 
 async def _endpoint(grid: Grid) -> str:
-    """The remembered address if somebody listens there, else what answers on the local network."""
-    if grid.endpoint is not None and (grid.endpoint.startswith("ipc://") or await _answers(grid.endpoint)):
-        return grid.endpoint
+    """The remembered address if the coordinator answers there, else the one that is found on the local network."""
+    known = grid.endpoint
+    if known is not None and (known.startswith("ipc://") or await coordinator_answers(grid, known)):
+        return known
     log.info("looking for the grid's coordinator on the local network")
-    if (found := await find(grid.roster.grid, Role.COORDINATOR)) is not None:
-        remember_address(grid.name, found.endpoint)
-        return found.endpoint
-    if grid.endpoint is not None:
-        return grid.endpoint  # it may come back; the agent keeps dialling
+    if (found := await find_coordinator(grid)) is not None:
+        remember_address(grid.name, found)
+        return found
+    if known is not None:
+        return known  # it may come back; the agent keeps dialling, and looks around again
     raise GridError(
         "no coordinator of this user's grid was found on this machine or its network",
         fix="Start one with `discogrid coordinator` or `discogrid up`, or name it with --coordinator HOST:PORT.",
     )
-
-
-async def _answers(endpoint: str) -> bool:
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host.strip("[]"), int(port)), DIAL_S)
-    except (OSError, TimeoutError, ValueError):
-        return False
-    writer.close()
-    return True
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,7 @@ from discogrid.messages import (
     JobEnded,
     JobSpec,
     LogChunk,
+    Message,
     PublishRoster,
     Refused,
     Resync,
@@ -46,10 +47,12 @@ from discogrid.messages import (
     TasksReturned,
     Welcome,
 )
+from discogrid.silence import Silence
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.trust.roster import Roster
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
 from discogrid.views import task_label
+from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
 from discogrid_agent.machine import Machine
 from discogrid_agent.reports import Report, Reports
@@ -60,7 +63,6 @@ from discogrid_agent.small_blobs import SmallBlobs
 from discogrid_agent.task import Ended, Task
 
 HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
-SILENCE_S_MAX = 15.0  # a coordinator that says nothing for so long is gone
 STORE_BYTES_MAX = 50 << 30
 
 log = logging.getLogger(__name__)
@@ -96,8 +98,8 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._followed: set[Attempt] = set()
         self._small = SmallBlobs()
-        self._heard = 0.0
         self._blobs: BlobClient | None = None
+        self._blobs_at = ""
         self._failure: DiscogridError | None = None
 
     # -- life
@@ -117,11 +119,9 @@ class Service:
         self._shelf = Shelf(trees, self._grid.keeper, coordinator, self._limits, self._box.level)
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
-        self._channel = Channel(
-            lambda take: transport.dial(self._context, self._endpoint, self._keys, self._server_key, take),
-            self._receive,
-        )
-        self._reports = Reports(self._channel.send, lambda: self._machine.waiting > 0)
+        self._silence = Silence(self._loop.time())
+        self._dial()
+        self._reports = Reports(self._send, lambda: self._machine.waiting > 0)
         forget = self._grid.keeper.on_change(self._roster_changed)
         listening = self._loop.create_task(self._listen_for_silence())
         try:
@@ -157,22 +157,44 @@ class Service:
         self._runner.close()
         self._context.destroy(linger=transport.LINGER_MS)
 
+    def _dial(self) -> None:
+        self._channel = Channel(
+            lambda take: transport.dial(self._context, self._endpoint, self._keys, self._server_key, take),
+            self._receive,
+        )
+
+    def _send(self, message: Message, *payload: bytes) -> bool:
+        return self._channel.send(message, *payload)
+
     async def _listen_for_silence(self) -> None:
-        self._heard = self._loop.time()
         while True:
-            await asyncio.sleep(SILENCE_S_MAX / 3)
-            if self._loop.time() - self._heard > SILENCE_S_MAX:
-                log.warning(
-                    "the coordinator has been silent for %.0f s; work goes on, results wait", SILENCE_S_MAX
-                )
-                self._heard = self._loop.time()
-                self._tell(events.Disconnected())
-                self._tell(events.Connected())
+            await asyncio.sleep(self._silence.due - self._loop.time())
+            if self._silence.due > self._loop.time():
+                continue
+            log.warning("the coordinator is silent; work goes on, results wait")
+            self._tell(events.Disconnected())
+            await self._look_around()
+            # A new line, also to the old address: what waits on this one was meant for who was there before.
+            self._channel.close(linger_ms=0)
+            self._dial()
+            self._silence.searched(self._loop.time())
+            self._tell(events.Connected())
+
+    async def _look_around(self) -> None:
+        try:
+            found = await moved_to(self._grid, self._endpoint)
+        except Exception:  # only a hint: the address that is known is dialled in any case
+            log.exception("the network could not be searched")
+            return
+        if found is not None:
+            log.info("the coordinator answers at %s now", found)
+            self._endpoint = found
+            remember(self._grid, found)
 
     # -- messages in
 
     def _receive(self, batch: list[Received]) -> None:
-        self._heard = self._loop.time()
+        self._silence.heard(self._loop.time())
         for received in batch:
             try:
                 self._hear(received)
@@ -191,6 +213,7 @@ class Service:
                 beat_s = welcome.heartbeat_s
                 if not HEARTBEAT_S_MIN <= beat_s <= HEARTBEAT_S_MAX:  # false for what is no number, too
                     beat_s = HEARTBEAT_S_MIN
+                self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
             case Refused() as refused:
                 self._failure = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
@@ -338,9 +361,12 @@ class Service:
         )
 
     def _open_blobs(self, endpoint: str) -> None:
-        if self._blobs is not None:
-            self._blobs.close()
         where = transport.dialled(endpoint, self._endpoint)
+        if self._blobs is not None:
+            if where == self._blobs_at:
+                return  # what is on its way goes on
+            self._blobs.close()
+        self._blobs_at = where
         self._blobs = dial_blobs(self._context, where, self._keys, self._server_key, self._store)
 
     def _source(self, digest: Digest) -> Path | bytes:

@@ -316,7 +316,8 @@ class Server:
     def _announced(self) -> contextlib.AbstractAsyncContextManager[object]:
         if not self._announce:
             return contextlib.nullcontext()
-        return announced(self._grid.roster.grid, Role.COORDINATOR, port_of(self.endpoint))
+        host = self._listen.removeprefix("tcp://").rpartition(":")[0]
+        return announced(self._grid.roster.grid, Role.COORDINATOR, port_of(self.endpoint), host)
 
 
 def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused | None:

@@ -14,7 +14,7 @@ from discogrid.cli.narration import Progress
 from discogrid.cli.text import printable
 from discogrid.client import AsyncClient
 from discogrid.download import Download, Wish
-from discogrid.errors import DiscogridError, ExitCode, GridError, NoAgentFits
+from discogrid.errors import BlobError, DiscogridError, ExitCode, GridError, NoAgentFits
 from discogrid.own import ensure_own_grid, is_running
 from discogrid.quantities import duration_text, size_text
 from discogrid.types import JobId, JobState
@@ -25,7 +25,8 @@ DETACH_S = 2.0  # in which a second Ctrl-C cancels
 EXPLAIN_S = 5.0  # after so long without any work being done, say why
 NEVER_S = 2.0  # after so long an idle machine of our own has had its chance
 NO_QUEUE_S = 1.0
-RECONNECT_S = 20.0  # a coordinator that went away may come back in this time
+RECONNECT_S = 600.0  # a coordinator that went away may come back in this time
+RECONNECT_OWN_S = 20.0  # the same of one that this machine starts itself, and of a lost file
 RETRY_S = 1.0
 FAILURES_TOLD = 3
 
@@ -62,6 +63,7 @@ class Follower:
         self._since = time.monotonic()
         self._first_ended = job.counts.ended
         self._explained = False
+        self._lost: float | None = None  # since when the grid is out of reach
 
     async def run(self, interrupts: Interrupts) -> Outcome:
         """Until the job has ended or its user leaves; says how it went."""
@@ -82,25 +84,35 @@ class Follower:
 
     async def _to_the_end(self) -> Path | None:
         """Watch and download, over interruptions of the connection."""
-        lost = None
         while True:
             try:
                 if self._download is None and self._stay.wish is not None:
                     self._download = await Download.begin(self._client, self._job, self._stay.wish)
                 await self._watch()
                 return await self._download.finish(self._job) if self._download is not None else None
-            except GridError as error:
-                lost = lost or time.monotonic()
-                if time.monotonic() - lost > RECONNECT_S:
-                    raise GridError(
-                        error.what,
-                        why=error.why,
-                        fix=f"The job goes on without us: `discogrid attach {self._job.id}` when the grid is in reach again.",
-                    ) from None
-                self._narration.detail(f"{printable(error.what)}; trying again")
+            except (GridError, BlobError) as error:
+                self._note_loss(error)
             await asyncio.sleep(RETRY_S)
             if self._client.grid.own:
                 await asyncio.to_thread(ensure_own_grid)
+
+    def _note_loss(self, error: GridError | BlobError) -> None:
+        """Say once that the grid is out of reach; GridError when it has been for too long."""
+        now = time.monotonic()
+        waits = isinstance(error, GridError) and not self._client.grid.own
+        if self._lost is None:
+            self._lost = now
+            if waits:
+                self._narration.say(
+                    f"{printable(error.what)}; the job goes on, and we wait for its return (Ctrl-C: detach)"
+                )
+        if now - self._lost > (RECONNECT_S if waits else RECONNECT_OWN_S):
+            raise type(error)(
+                error.what,
+                why=error.why,
+                fix=f"The job goes on without us: `discogrid attach {self._job.id}` when the grid is in reach again.",
+            ) from None
+        self._narration.detail(f"{printable(error.what)}; trying again")
 
     async def _watch(self) -> None:
         """Until the job has ended and all of its tasks are known."""
@@ -120,6 +132,9 @@ class Follower:
     async def _changes(self, bar: Progress) -> None:
         async with self._client.watch(self._job.id) as changes:
             async for changed in changes:
+                if self._lost is not None and not self._client.grid.own:
+                    self._narration.say("the coordinator is back")
+                self._lost = None
                 for view in changed.jobs:
                     self._job = view
                 self._note(list(changed.tasks))

@@ -11,6 +11,7 @@ from discogrid.transport.limits import (
     RECEIVE_BATCH,
 )
 from discogrid.transport.link import Delivery, Link
+from discogrid.transport.proof import proves_key
 from discogrid.transport.rates import Rates
 from discogrid.transport.sockets import CurveKeys, dial, dialled, listen, new_context, secure_socket
 
@@ -33,5 +34,6 @@ __all__ = [
     "dialled",
     "listen",
     "new_context",
+    "proves_key",
     "secure_socket",
 ]

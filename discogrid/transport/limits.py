@@ -14,8 +14,9 @@ RECEIVE_BATCH = 256  # messages before other work gets a turn
 BLOB_RECEIVE_BATCH = 8  # the same where a message is a chunk that takes most of a millisecond
 
 HANDSHAKE_MS = 2_000  # a silent connection is gone after this
-PING_MS = 5_000
-PING_TIMEOUT_MS = 15_000  # a host without power is noticed after this
+CONNECT_MS = 3_000  # else a host that was away is asked at ever longer intervals, of up to a minute
+PING_MS = 3_000
+PING_TIMEOUT_MS = 12_000  # a host without power is noticed after both: 15 s
 RECONNECT_MS = 100
 RECONNECT_MS_MAX = 2_000
 LINGER_MS = 500  # how long a last goodbye may take to leave

@@ -22,6 +22,7 @@ from discogrid.transport.limits import (
     RECEIVE_BATCH,
 )
 from discogrid.transport.rates import Rates
+from discogrid.transport.reader import Reader
 from discogrid.wire import FRAMES_MAX
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self.endpoint = endpoint
         self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
-        self._reader = _Reader(socket, self._receive)
+        self._reader = Reader(socket, self._receive)
 
     def send(self, frames: Sequence[bytes], route: bytes = b"") -> bool:
         """Hand a message to the peer's queue; False when the peer is gone or its queue full, WireError when it is too large."""
@@ -142,45 +143,6 @@ class Link:
                     MESSAGES_S_MAX,
                 )
             self._excess.clear()
-
-
-class _Reader:
-    """Calls `take` until it says that nothing is left, whenever a ZeroMQ socket may be readable.
-
-    ZeroMQ's file descriptor is edge-triggered and speaks for sending too, so readiness is asked of EVENTS, not of it.
-    """
-
-    def __init__(self, socket: zmq.Socket[bytes], take: Callable[[], bool]) -> None:
-        self._socket = socket
-        self._take = take
-        self._loop = asyncio.get_running_loop()
-        self._fd = int(socket.fd)
-        self._scheduled = False
-        self._closed = False
-        self._loop.add_reader(self._fd, self._run)
-        self.wake()
-
-    def wake(self) -> None:
-        """Look at the socket soon."""
-        if not (self._scheduled or self._closed):
-            self._scheduled = True
-            self._loop.call_soon(self._run)
-
-    def close(self) -> None:
-        """Look no more."""
-        if not self._closed:
-            self._closed = True
-            self._loop.remove_reader(self._fd)
-
-    def _run(self) -> None:
-        self._scheduled = False
-        if self._closed or not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            return
-        try:
-            self._take()
-        finally:
-            if not self._closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                self.wake()
 
 
 def _receive_batch(frame_bytes_max: int) -> int:

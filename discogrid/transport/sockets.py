@@ -18,6 +18,7 @@ from discogrid.transport.gate import Gate, connections_max, raise_files_limit
 from discogrid.transport.limits import (
     BLOB_FRAME_BYTES_MAX,
     BLOB_QUEUE_MESSAGES_MAX,
+    CONNECT_MS,
     CONNECTIONS_PENDING_MAX,
     CONTROL_FRAME_BYTES_MAX,
     HANDSHAKE_MS,
@@ -129,6 +130,7 @@ def secure_socket(
     socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
     for option, value in (
         (zmq.MAXMSGSIZE, frame_bytes_max),
+        (zmq.CONNECT_TIMEOUT, CONNECT_MS),
         (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
         (zmq.HEARTBEAT_IVL, PING_MS),
         (zmq.HEARTBEAT_TIMEOUT, PING_TIMEOUT_MS),

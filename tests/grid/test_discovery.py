@@ -1,6 +1,8 @@
 """Agents and coordinators of one user find each other; strangers' announcements are nobody's business."""
 
-from discogrid.discovery import announced, find, presence_tag
+from contextlib import aclosing
+
+from discogrid.discovery import announced, members, presence_tag
 from discogrid.types import NodeId, Role
 from tests.grid.machines import Machine, until
 
@@ -8,12 +10,13 @@ from tests.grid.machines import Machine, until
 async def test_a_member_finds_what_its_grid_announces_and_nothing_else() -> None:
     async with announced(NodeId("own grid"), Role.COORDINATOR, 7717) as multicast:
         assert multicast, "this machine has no multicast"
-        found = await find(NodeId("own grid"), Role.COORDINATOR)
-        other = await find(NodeId("another grid"), Role.COORDINATOR, 0.5)
+        async with aclosing(members(NodeId("own grid"), Role.COORDINATOR)) as found:
+            first = await anext(found)
+        others = [other async for other in members(NodeId("another grid"), Role.COORDINATOR, 0.5)]
 
-    assert found is not None
-    assert found.endpoint.endswith(":7717")
-    assert other is None
+    assert all(endpoint.endswith(":7717") for endpoint in first.endpoints)
+    assert first.endpoints
+    assert not others
 
 
 def test_the_announced_tag_does_not_tell_the_grid() -> None:
