@@ -1,4 +1,4 @@
-"""Counts connections and the bytes that each has sent and nobody could be given yet; says which are too many.
+"""Counts connections and what each has sent or was sent and is not through yet; says which are too many.
 
 Keeps books only: `gate.py` looks at descriptors and cuts. Two threads tell it what happens, so there is a lock.
 """
@@ -15,8 +15,11 @@ from discogrid.transport.limits import (
     CONNECTS_BURST,
     CONNECTS_S_MAX,
     IDLE_BYTES_S,
+    UNHEARD_BYTES_ALL_MAX,
     UNREAD_BYTES_ALL_MAX,
     UNREAD_BYTES_MAX,
+    UNTAKEN_BYTES_ALL_MAX,
+    UNTAKEN_BYTES_MAX,
 )
 from discogrid.transport.rates import Rates
 
@@ -27,13 +30,39 @@ SHORT_FRAME_BYTES_MAX = 222
 
 @dataclass(slots=True)
 class Connection:
-    """One accepted connection. `delivered` counts the bytes on the wire of whole messages that were handed over."""
+    """One accepted connection.
+
+    `delivered` counts the bytes on the wire of whole messages that were handed over, `sent` those that it is to get.
+    """
 
     fd: int
     address: str
     since: float
     delivered: int = 0
+    sent: int = 0
     member: str = ""
+    route: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the kernel says of a connection: bytes that came in, and bytes that the peer's kernel has taken."""
+
+    received: int = 0
+    taken: int = 0
+
+
+UNKNOWN = Moved(0, 1 << 62)
+"""Where the kernel does not say, nothing is on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What one connection, and all of a kind together, may have on the way; `what` that is."""
+
+    one_max: int
+    all_max: int
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +84,22 @@ class Connections:
         member_max: int = CONNECTIONS_MEMBER_MAX,
         unread_max: int = UNREAD_BYTES_MAX,
         unread_all_max: int = UNREAD_BYTES_ALL_MAX,
+        unheard_all_max: int = UNHEARD_BYTES_ALL_MAX,
+        untaken_max: int = UNTAKEN_BYTES_MAX,
+        untaken_all_max: int = UNTAKEN_BYTES_ALL_MAX,
     ) -> None:
         """At most `total_max` at once."""
         self._total_max = total_max
         self._address_max = address_max
         self._member_max = member_max
-        self._unread_max = unread_max
-        self._unread_all_max = unread_all_max
+        self._unread = Bound(unread_max, unread_all_max, "that are no whole message")
+        self._unheard = Bound(unread_max, unheard_all_max, "before anybody knew who it is")
+        self._untaken = Bound(untaken_max, untaken_all_max, "for it that it does not take")
         self._lock = threading.Lock()
         self._open: dict[int, Connection] = {}
         self._addresses: dict[str, int] = {}
         self._members: dict[str, int] = {}
+        self._routes: dict[bytes, Connection] = {}
         self._early: dict[int, int] = {}  # delivered before its connection was told of
         self._rates = Rates(CONNECTS_BURST, CONNECTS_S_MAX, ADDRESSES_MAX)
 
@@ -94,15 +128,21 @@ class Connections:
         with self._lock:
             self._drop(fd)
 
-    def delivered(self, fd: int, size: int, member: str) -> Excess | None:
-        """A whole message of `size` bytes on the wire was handed over; what is returned is one too many."""
+    def delivered(self, fd: int, size: int, member: str, route: bytes = b"") -> Excess | None:
+        """A whole message of `size` bytes on the wire was handed over; what is returned is one too many.
+
+        `route` is where answers go.
+        """
         with self._lock:
             connection = self._open.get(fd)
             if connection is None:
                 # The accept is told by another thread, and may come later.
-                self._early[fd] = min(self._early.get(fd, 0) + size, self._unread_max)
+                self._early[fd] = min(self._early.get(fd, 0) + size, self._unread.one_max)
                 return None
             connection.delivered += size
+            if connection.route != route:
+                connection.route = route
+                self._routes[route] = connection
             if connection.member or not member:
                 return None
             connection.member = member
@@ -111,35 +151,41 @@ class Connections:
                 return Excess(connection, f"this member has {self._member_max} connections open")
         return None
 
-    def greedy(self, received: Callable[[int], int | None], now: float) -> list[Excess]:
-        """Who has sent too much that is no whole message; `received(fd)` is what came in, None when it is gone."""
+    def sent(self, route: bytes, size: int) -> None:
+        """A message of `size` bytes on the wire waits for whoever is heard by this route."""
+        with self._lock:
+            if (connection := self._routes.get(route)) is not None:
+                connection.sent += size
+
+    def greedy(self, moved: Callable[[int], Moved | None], now: float) -> list[Excess]:
+        """Who has too much on the way, in or out; `moved(fd)` is what the kernel says, None when it is gone."""
         unread: list[tuple[int, Connection]] = []
+        unheard: list[tuple[int, Connection]] = []
+        untaken: list[tuple[int, Connection]] = []
         with self._lock:
             for connection in list(self._open.values()):
-                came = received(connection.fd)
-                if came is None:
+                through = moved(connection.fd)
+                if through is None:
                     self._drop(connection.fd)
                     continue
                 idle = int((now - connection.since) * IDLE_BYTES_S)
-                unread.append((came - connection.delivered - idle, connection))
-        unread.sort(key=lambda pair: -pair[0])
-        total = sum(size for size, _ in unread if size > 0)
-        excess = []
-        for size, connection in unread:
-            if size > self._unread_max:
-                reason = f"it has sent {size >> 20} MiB that are no whole message"
-            elif total > self._unread_all_max:
-                reason = f"{total >> 20} MiB of all connections wait to be whole messages, {size >> 20} of it"
-            else:
-                break
-            excess.append(Excess(connection, reason))
-            total -= size
-        return excess
+                waiting = unread if connection.member else unheard
+                waiting.append((through.received - connection.delivered - idle, connection))
+                # Pings are taken and were not counted: they must not make room for more.
+                connection.sent = max(connection.sent, through.taken)
+                untaken.append((connection.sent - through.taken, connection))
+        return [
+            *_over(self._unread, unread),
+            *_over(self._unheard, unheard),
+            *_over(self._untaken, untaken),
+        ]
 
     def _drop(self, fd: int) -> None:
         connection = self._open.pop(fd, None)
         if connection is None:
             return
+        if self._routes.get(connection.route) is connection:
+            del self._routes[connection.route]
         _count_down(self._addresses, connection.address)
         if connection.member:
             _count_down(self._members, connection.member)
@@ -161,6 +207,23 @@ def network_of(address: str) -> str:
 def wire_bytes(size: int) -> int:
     """What a frame of `size` bytes takes on the wire."""
     return size + (FRAME_OVERHEAD_BYTES if size <= SHORT_FRAME_BYTES_MAX else LONG_FRAME_OVERHEAD_BYTES)
+
+
+def _over(bound: Bound, waiting: list[tuple[int, Connection]]) -> list[Excess]:
+    """Who is over the bound of one, and the greediest of all until they are within theirs together."""
+    waiting.sort(key=lambda pair: -pair[0])
+    total = sum(size for size, _ in waiting if size > 0)
+    excess = []
+    for size, connection in waiting:
+        if size > bound.one_max:
+            reason = f"there are {size >> 20} MiB {bound.what}"
+        elif total > bound.all_max:
+            reason = f"there are {total >> 20} MiB {bound.what}, of all connections; {size >> 20} of this one"
+        else:
+            break
+        excess.append(Excess(connection, reason))
+        total -= size
+    return excess
 
 
 def _count_down(counts: dict[str, int], name: str) -> None:

@@ -4,6 +4,7 @@ Ours, because the library's authenticator ends for good at the first exception o
 a handshake must not wait until a busy event loop has time. No request, however malformed, and no exception ends it.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -106,6 +107,8 @@ class Doorkeeper:
                 except Exception:
                     log.exception("the doorkeeper failed, and begins anew")
                     poller.unregister(self._socket)
+                    with contextlib.suppress(zmq.ZMQError):
+                        self._socket.unbind(ZAP_ENDPOINT)  # to close it frees the name too, but some time later
                     self._socket.close()
                     self._rest_or_give_up()
                     self._socket = self._opened()

@@ -1,7 +1,8 @@
 """Watches the connections of one listening TCP socket, in a thread of its own, and cuts those that are too much.
 
-libzmq bounds a frame, not a message: what a member sends as one endless message is collected outside our reach. The
-kernel knows how much each connection has sent, the link how much of it was delivered: the difference is the bound.
+libzmq bounds a frame and a queue in messages, not in bytes: what a member sends as one endless message, or asks for and
+does not read, is collected outside our reach. The kernel knows how much each connection has sent and taken, the link
+how much of it was delivered and sent: the differences are bounded.
 A thread, because the event loop may be busy for seconds while a flood goes on.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 import zmq
 import zmq.utils.monitor
 
-from discogrid.transport.connections import Connections, Excess
+from discogrid.transport.connections import UNKNOWN, Connections, Excess, Moved
 from discogrid.transport.limits import (
     COMPLAINT_S,
     FILES_FEW,
@@ -32,7 +33,7 @@ CONNECTIONS_MIN = 64  # of a socket, however few descriptors there are
 LISTENING_MAX = 2  # sockets of a process that share its descriptors: messages and blobs
 WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
 TCP_INFO_BYTES = 136
-TCP_INFO_RECEIVED_AT = 128  # tcpi_bytes_received in Linux' struct tcp_info
+TCP_INFO_MOVED_AT = 120  # tcpi_bytes_acked and tcpi_bytes_received in Linux' struct tcp_info
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +81,9 @@ class Gate:
         else:
             self._thread.join()
 
-    def delivered(self, fd: int, size: int, member: str) -> None:
+    def delivered(self, fd: int, size: int, member: str, route: bytes) -> None:
         """The link has handed over a whole message of this connection."""
-        if excess := self.connections.delivered(fd, size, member):
+        if excess := self.connections.delivered(fd, size, member, route):
             self._cut(excess)
 
     def _watch(self) -> None:
@@ -107,7 +108,7 @@ class Gate:
         self._memory = min(self._memory, memory)
         if memory - self._memory > SCAN_GROWTH_BYTES or now - self._scanned > SCAN_IDLE_S:
             self._memory, self._scanned = memory, now
-            for excess in self.connections.greedy(self._received, now):
+            for excess in self.connections.greedy(self._moved, now):
                 self._cut(excess)
 
     def _hear(self, event: int, fd: int) -> None:
@@ -145,18 +146,19 @@ class Gate:
         except OSError:
             return None
 
-    def _received(self, fd: int) -> int | None:
-        """How many bytes the kernel has taken from this connection; 0 where it does not say."""
+    def _moved(self, fd: int) -> Moved | None:
+        """What has come from this connection and gone to it; None when it is gone itself."""
         try:
             with self._borrowed(fd) as own:
                 if not hasattr(plain, "TCP_INFO"):
-                    return 0
+                    return UNKNOWN
                 told = own.getsockopt(plain.IPPROTO_TCP, plain.TCP_INFO, TCP_INFO_BYTES)
         except OSError:
             return None
         if len(told) < TCP_INFO_BYTES:
-            return 0
-        return int(struct.unpack_from("Q", told, TCP_INFO_RECEIVED_AT)[0])
+            return UNKNOWN
+        taken, received = struct.unpack_from("QQ", told, TCP_INFO_MOVED_AT)
+        return Moved(received, taken)
 
     @contextlib.contextmanager
     def _borrowed(self, fd: int) -> Iterator[plain.socket]:

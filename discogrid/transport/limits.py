@@ -33,7 +33,12 @@ FILES_FEW = 4_096  # fewer allowed to the process than this is worth a warning
 MONITOR_EVENTS_MAX = 256  # not yet counted; then accepting waits
 
 UNREAD_BYTES_MAX = 128 << 20  # sent by one connection and not delivered as a whole message
-UNREAD_BYTES_ALL_MAX = 1 << 30  # the same of all connections of a socket
+UNREAD_BYTES_ALL_MAX = 1 << 30  # the same of all connections of a socket that a member was heard by
+UNHEARD_BYTES_ALL_MAX = (
+    256 << 20
+)  # the same of all others together: strangers, and members that have just come
+UNTAKEN_BYTES_MAX = 128 << 20  # sent to one connection and not taken by its peer
+UNTAKEN_BYTES_ALL_MAX = 1 << 30  # the same of all connections of a socket
 IDLE_BYTES_S = 32.0  # of pings, which are read and delivered to nobody
 SCAN_MS = 100  # at most this late memory that grows is looked at
 SCAN_IDLE_S = 2.0  # the same while it does not grow

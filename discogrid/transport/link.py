@@ -82,6 +82,8 @@ class Link:
         finally:
             # Sending may swallow the edge that announces a message.
             self._reader.wake()
+        if self.gate is not None:
+            self.gate.connections.sent(route, sum(wire_bytes(len(frame)) for frame in frames))
         return True
 
     def close(self, *, linger_ms: int = LINGER_MS) -> None:
@@ -118,7 +120,7 @@ class Link:
                 return None
             if self.gate is not None:
                 size = sum(wire_bytes(len(frame)) for frame in payload)
-                self.gate.delivered(int(frames[-1].get(zmq.SRCFD)), size, sender)
+                self.gate.delivered(int(frames[-1].get(zmq.SRCFD)), size, sender, route)
             if not self._rates.take(sender, self._loop.time()):
                 self._complain(sender)
                 return None
