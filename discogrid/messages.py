@@ -157,6 +157,9 @@ class TaskDone(msgspec.Struct, frozen=True, kw_only=True):
     archive: Digest | None = None
     archive_bytes: int = 0
     inline: bool = False  # whether the archive is in the payload
+    again_s: float | None = (
+        None  # refused: the agent may be asked again after so long; None: when it says hello
+    )
 
 
 class TasksDone(Message, frozen=True, kw_only=True, tag="tasks-done"):

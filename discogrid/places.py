@@ -47,6 +47,11 @@ def agent_folder(grid: str, name: str) -> Path:
     return private_folder(home() / "agent" / grid / name)
 
 
+def rules_file(grid: str) -> Path:
+    """What the owner of this machine lets each submitter of a grid do on it; there may be none."""
+    return private_folder(home() / "agent" / grid) / "rules.toml"
+
+
 def log_file(name: str) -> Path:
     """Where a process in the background writes what it has to say."""
     return private_folder(home() / "logs") / f"{name}.log"

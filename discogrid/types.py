@@ -136,6 +136,15 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotas:
+    """What one submitter may have at the coordinator at a time."""
+
+    jobs_open: int = 10_000  # that have not ended
+    tasks_open: int = 1_000_000  # of those jobs
+    input_bytes: int = 200 * GIB  # of the blobs of those jobs
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one attempt may use; exceeding one ends it as `limit_exceeded:<name>`."""
 

@@ -21,6 +21,8 @@ from discogrid.types import Limits, Offer, Role, SandboxLevel
 from discogrid.whereabouts import coordinator_answers, find_coordinator
 from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
 from discogrid_agent.guardian import stand_guard
+from discogrid_agent.rules import Rule
+from discogrid_agent.rules_file import RulesFile
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.service import Service
@@ -72,6 +74,8 @@ def agent(
             f"{shown!r} cannot be an agent's name", fix="Use letters, digits, '-' and '.', 64 at most."
         )
     grid = open_grid(grid_name)
+    # On this machine's own grid the submitter is the owner, whose --network is word enough.
+    rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
     box = _box(grid, sandbox)
     lent = memory or memory_bytes()
     offer = Offer(
@@ -80,11 +84,19 @@ def agent(
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
     stand_guard()  # while there is one thread only
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
-    asyncio.run(_lend(grid, coordinator, shown, offer, limits, box, leash=leash))
+    asyncio.run(_lend(grid, coordinator, shown, offer, limits, rules, box, leash=leash))
 
 
 async def _lend(
-    grid: Grid, coordinator: str | None, name: str, offer: Offer, limits: Limits, box: Box, *, leash: bool
+    grid: Grid,
+    coordinator: str | None,
+    name: str,
+    offer: Offer,
+    limits: Limits,
+    rules: RulesFile,
+    box: Box,
+    *,
+    leash: bool,
 ) -> None:
     with held(places.runtime_folder() / f"agent-{grid.name}-{name}.lock") as mine:
         if not mine:
@@ -95,7 +107,7 @@ async def _lend(
         # A variable or setting that names a joined grid's coordinator says nothing about this machine's own.
         endpoint = parse_endpoint(coordinator) if coordinator and not grid.own else await _endpoint(grid)
         folder = places.agent_folder(grid.name, name)
-        service = Service(grid, endpoint, folder, name=name, offer=offer, limits=limits, box=box)
+        service = Service(grid, endpoint, folder, name=name, offer=offer, limits=limits, rules=rules, box=box)
         log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)
         async with _leashed(service) if leash else contextlib.nullcontext(), _announced(grid):
             await service.run()

@@ -138,6 +138,19 @@ class JobEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class JobBarred:
+    """Nothing of the job may run here any more: its submitter has left the roster, or the owner refuses it."""
+
+    job: JobId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TermsChanged:
+    """What this agent refuses may be other tasks than before: it says hello, so that it is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The owner, a signal or the service wants the agent to end."""
 
@@ -166,6 +179,8 @@ Event = (
     | Discarded
     | CancelReceived
     | JobEnded
+    | JobBarred
+    | TermsChanged
     | StopRequested
     | TimePassed
 )

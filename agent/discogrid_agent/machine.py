@@ -41,6 +41,7 @@ from discogrid_agent.events import (
     Exit,
     ForgetJob,
     GiveBack,
+    JobBarred,
     JobEnded,
     JobVerified,
     Kill,
@@ -55,6 +56,7 @@ from discogrid_agent.events import (
     Start,
     StopMode,
     StopRequested,
+    TermsChanged,
     TimePassed,
     Welcomed,
 )
@@ -80,6 +82,12 @@ class _Job:
     work: int = 0  # its tasks queued, running or being killed
     seen: dict[tuple[int, int], SpanSet] = field(default_factory=dict)  # indices, by number and lease
     ended: bool = False
+    barred: bool = False  # until it is shown again
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is taken any more, and it is forgotten with the last of its work."""
+        return self.ended or self.barred
 
 
 @dataclass(slots=True)
@@ -93,6 +101,7 @@ class _Work:
     running: bool = False
     packing: bool = False  # nothing of it runs any more, its result is being packed
     killed: bool = False
+    barred: str = ""  # why it is refused after all
 
 
 class Machine:
@@ -132,7 +141,7 @@ class Machine:
             case Disconnected():
                 self._connected = self._welcomed = False
                 self._next_word = None
-            case Resynced():
+            case Resynced() | TermsChanged():
                 self._say_hello(now)
             case JobVerified():
                 self._on_job(event)
@@ -157,6 +166,8 @@ class Machine:
                 self._on_cancel(runs)
             case JobEnded(job_id):
                 self._on_job_ended(job_id)
+            case JobBarred(job_id, reason):
+                self._on_barred(job_id, reason)
             case StopRequested(mode):
                 self._on_stop(mode, now)
             case TimePassed():
@@ -213,12 +224,16 @@ class Machine:
     # Work comes.
 
     def _on_job(self, event: JobVerified) -> None:
-        if event.job not in self._jobs:
+        known = self._jobs.get(event.job)
+        if known is None:
             self._jobs[event.job] = _Job(event.requirements, event.limits, event.shared)
+        else:
+            known.limits = event.limits  # the owner may have laid down others
+            known.barred = False
 
     def _on_run(self, run: Run, inputs: tuple[FileRef | None, ...]) -> None:
         job = self._jobs.get(run.job)
-        if job is None or job.ended or run.lease != self._lease:
+        if job is None or job.over or run.lease != self._lease:
             return
         seen = job.seen.setdefault((run.number, run.lease), SpanSet())
         fresh = [
@@ -289,12 +304,15 @@ class Machine:
         # Killed, but it had succeeded before: nobody throws away volunteers' work but the coordinator.
         wanted = not work.job.ended and (not work.killed or event.outcome is Outcome.SUCCEEDED)
         self._remove(event.attempt)
-        if work.job.ended and not work.job.work:
+        if work.job.over and not work.job.work:
             self._forget(event.attempt.job)
         if wanted:
             self._outbox.put(event.attempt, event.outcome, event.reason, event.result)
-        elif event.result is not None:
+            return
+        if event.result is not None:
             self._actions.append(DropArchive(event.attempt))
+        if work.barred and not work.job.ended:
+            self._outbox.put(event.attempt, Outcome.REFUSED, work.barred)
 
     def _on_cancel(self, runs: tuple[Run, ...]) -> None:
         for run in runs:
@@ -310,6 +328,20 @@ class Machine:
             self._cancel(attempt, "its job has ended")
         for attempt in [attempt for attempt in self._outbox.attempts() if attempt.job == job_id]:
             self._actions += self._outbox.drop(attempt)
+        if not job.work:
+            self._forget(job_id)
+
+    def _on_barred(self, job_id: JobId, reason: str) -> None:
+        job = self._jobs.get(job_id)
+        if job is None or job.over:
+            return
+        job.barred = True
+        for attempt in [attempt for attempt in self._work if attempt.job == job_id]:
+            work = self._work[attempt]
+            work.barred = "" if work.killed else reason
+            self._cancel(attempt, reason)
+            if not work.running:
+                self._outbox.put(attempt, Outcome.REFUSED, reason)
         if not job.work:
             self._forget(job_id)
 
@@ -427,7 +459,7 @@ class Machine:
             users[attempt] = work.needs
         for job_id, job in self._jobs.items():
             assert job.work == sum(attempt.job == job_id for attempt in self._work)
-            assert job.work or not job.ended, "an ended job is kept for nothing"
+            assert job.work or not job.over, "an ended job is kept for nothing"
         self._fetches.check(users)
         self._outbox.check()
 

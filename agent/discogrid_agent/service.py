@@ -54,13 +54,18 @@ from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outc
 from discogrid.views import task_label
 from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
+from discogrid_agent.ledger import Ledger
 from discogrid_agent.machine import Machine
+from discogrid_agent.removal import remove_tree
 from discogrid_agent.reports import Report, Reports
+from discogrid_agent.rules import Refusal
+from discogrid_agent.rules_file import CHECK_S, RulesFile
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.shelf import Owned, Shelf
 from discogrid_agent.small_blobs import SmallBlobs
 from discogrid_agent.task import Ended, Task
+from discogrid_agent.terms import Terms
 
 HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
 STORE_BYTES_MAX = 50 << 30
@@ -80,9 +85,18 @@ class Service:
     """One agent. Use `await Service(...).run()`; `stop` ends it."""
 
     def __init__(
-        self, grid: Grid, endpoint: str, folder: Path, *, name: str, offer: Offer, limits: Limits, box: Box
+        self,
+        grid: Grid,
+        endpoint: str,
+        folder: Path,
+        *,
+        name: str,
+        offer: Offer,
+        limits: Limits,
+        rules: RulesFile,
+        box: Box,
     ) -> None:
-        """`offer` is what the owner lends, `limits` the most that any task may use."""
+        """`offer` is what the owner lends, `limits` the most that any task may use, whatever the `rules` allow."""
         self._grid = grid
         self._endpoint = endpoint
         self._folder = folder
@@ -90,6 +104,7 @@ class Service:
         self._offer = offer
         self._box = box
         self._limits = limits
+        self._rules = rules
         self._session = secrets.token_hex(8)
         self._machine = Machine(offer)
         self._timer: asyncio.TimerHandle | None = None
@@ -111,28 +126,30 @@ class Service:
         self._context = transport.new_context()
         self._keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         self._server_key = self._grid.roster.coordinator().curve
-        self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         coordinator = self._grid.roster.coordinator().id
         self._runner = Runner(self._folder / "work", self._box, agent=self._name, on_log=self._on_log)
-        self._runner.sweep()
+        self._clear()
+        self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
+        self._terms = Terms(self._rules, Ledger(self._folder / "ledger.sqlite"), lambda: self._grid.roster)
         trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
-        self._shelf = Shelf(trees, self._grid.keeper, coordinator, self._limits, self._box.level)
+        limits = self._limits.capped(self._terms.limits)
+        self._shelf = Shelf(trees, self._grid.keeper, coordinator, limits, self._box.level)
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._silence = Silence(self._loop.time())
         self._dial()
         self._reports = Reports(self._send, lambda: self._machine.waiting > 0)
         forget = self._grid.keeper.on_change(self._roster_changed)
-        listening = self._loop.create_task(self._listen_for_silence())
+        beside = (self._listen_for_silence(), self._watch_terms())
+        watching = [self._loop.create_task(work) for work in beside]
         try:
             self._tell(events.Connected())
             await self._exited.wait()
         finally:
             forget()
-            listening.cancel()
-            for task in self._tasks:
+            for task in (*watching, *self._tasks):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*watching, *self._tasks, return_exceptions=True)
             self._close()
         if self._failure is not None:
             raise self._failure
@@ -154,6 +171,8 @@ class Service:
         self._channel.close()
         if self._blobs is not None:
             self._blobs.close()
+        self._terms.close()
+        self._clear()
         self._runner.close()
         self._context.destroy(linger=transport.LINGER_MS)
 
@@ -165,6 +184,28 @@ class Service:
 
     def _send(self, message: Message, *payload: bytes) -> bool:
         return self._channel.send(message, *payload)
+
+    def _clear(self) -> None:
+        """Nothing of a job stays on the disk of an agent that does not run, however the last one here ended."""
+        self._runner.sweep()
+        remove_tree(self._folder / "blobs")
+
+    async def _watch_terms(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            self._terms.book(time.time())
+            if self._terms.changed():
+                self.reconsider()
+
+    def reconsider(self) -> None:
+        """The owner's rules or the roster have changed: end what may not run any more, and be asked for the rest anew."""
+        self._shelf.owner = self._limits.capped(self._terms.limits)
+        for owned in self._shelf.jobs():
+            refusal = self._terms.refusal(owned.job.manifest, time.time())
+            if refusal is not None and refusal.until is None:
+                log.warning("job %s is ended here: %s", owned.id, refusal.reason)
+                self._tell(events.JobBarred(owned.id, refusal.reason))
+        self._tell(events.TermsChanged())
 
     async def _listen_for_silence(self) -> None:
         while True:
@@ -235,6 +276,8 @@ class Service:
             case CancelTasks(runs=runs):
                 self._tell(events.CancelReceived(runs))
             case JobEnded(job=job):
+                if owned := self._shelf.get(job):
+                    self._terms.job_ended(owned.job)
                 self._tell(events.JobEnded(job))
             case FollowLogs(attempt=attempt, follow=follow):
                 self._follow(attempt, follow=follow)
@@ -251,10 +294,7 @@ class Service:
                 fix="Ask the grid's owner for a new code and join again.",
             )
             self.stop()
-        for owned in self._shelf.jobs():
-            if not roster.may(owned.job.manifest.submitter, Role.SUBMITTER):
-                log.warning("job %s ends here: its submitter was put out of the grid", owned.id)
-                self._tell(events.JobEnded(owned.id))
+        self.reconsider()
 
     def _take_job(self, job: JobId, envelope: bytes, riders: bytes) -> None:
         try:
@@ -267,18 +307,23 @@ class Service:
         self._tell(events.JobVerified(job, manifest.requirements, owned.limits, tuple(owned.job.blobs())))
 
     def _take_runs(self, runs: tuple[Run, ...], leaves: bytes, proofs: bytes, riders: bytes) -> None:
-        for run, tasks in self._shelf.check(runs, leaves, proofs, time.time()).items():
-            if isinstance(tasks, SignatureRefused):
-                log.error(
-                    "tasks %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, tasks.what
-                )
-                for attempt in run.attempts():
-                    self._reports.ended(
-                        Report(TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=tasks.what))
-                    )
+        now = time.time()
+        for run, tasks in self._shelf.check(runs, leaves, proofs, now).items():
+            owned = self._shelf.get(run.job)
+            if isinstance(tasks, SignatureRefused) or owned is None:
+                why = tasks.what if isinstance(tasks, SignatureRefused) else "its job is not known here"
+                log.error("tasks %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, why)
+                self._refuse(run, Refusal(why))
+            elif refusal := self._terms.refusal(owned.job.manifest, now):
+                log.info("tasks of job %s were refused: %s", run.job, refusal.reason)
+                self._refuse(run, refusal)
             else:
                 self._small.keep(run.job, riders, [task.input for task in tasks if task.input is not None])
                 self._tell(events.RunReceived(run, tuple(task.input for task in tasks)))
+
+    def _refuse(self, run: Run, refusal: Refusal) -> None:
+        for attempt in run.attempts():
+            self._reports.ended(Report(_refused(attempt, refusal)))
 
     # -- the machine
 
@@ -354,7 +399,7 @@ class Service:
             memory_bytes=self._offer.memory_bytes,
             gpus=self._offer.gpus,
             sandbox=self._offer.sandbox.value,
-            network=self._offer.network,
+            network=self._offer.network and self._terms.network,
             capabilities=tuple(sorted(self._offer.capabilities)),
             holds=holds,
             roster=self._grid.roster.version,
@@ -399,6 +444,9 @@ class Service:
     async def _attempt(self, start: events.Start) -> None:
         owned = self._shelf.get(start.attempt.job)
         assert owned is not None, "the machine starts tasks of verified jobs only"
+        if refusal := self._terms.start(owned.job, start.attempt, time.time()):
+            self._tell(events.AttemptEnded(start.attempt, Outcome.REFUSED, refusal.reason, refusal))
+            return
         try:
             mounts = (
                 await asyncio.to_thread(self._shelf.mounts, owned, self._path)
@@ -406,9 +454,10 @@ class Service:
                 else ()
             )
             ended = await self._runner.run(
-                self._task(start, owned, mounts), partial(self._tell, events.BoxEmptied(start.attempt))
+                self._task(start, owned, mounts), partial(self._on_emptied, start.attempt)
             )
         except Exception as error:  # its slots must come back, whatever went wrong
+            self._terms.stop(start.attempt)
             log.exception("the attempt %s could not be run", start.attempt)
             self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))
             return
@@ -420,6 +469,10 @@ class Service:
             envelope = seal_result(self._body(ended, owned), self._grid.identity)
         result = Result(ended, envelope)
         self._tell(events.AttemptEnded(start.attempt, ended.outcome, ended.reason, result))
+
+    def _on_emptied(self, attempt: Attempt) -> None:
+        self._terms.stop(attempt)
+        self._tell(events.BoxEmptied(attempt))
 
     def _task(self, start: events.Start, owned: Owned, mounts: tuple[tuple[str, Path], ...]) -> Task:
         manifest = owned.job.manifest
@@ -466,9 +519,11 @@ class Service:
     def _send_done(self, action: events.SendDone) -> None:
         result = action.result
         if not isinstance(result, Result):
-            self._reports.ended(
-                Report(TaskDone(attempt=action.attempt, outcome=action.outcome, reason=action.reason))
-            )
+            if isinstance(result, Refusal):
+                done = _refused(action.attempt, result)
+            else:
+                done = TaskDone(attempt=action.attempt, outcome=action.outcome, reason=action.reason)
+            self._reports.ended(Report(done))
             self._sent(action.attempt)
         elif action.attempt not in self._sending:
             sending = self._spawn(self._deliver(action, result))
@@ -522,3 +577,8 @@ class Service:
     def _on_log(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> None:
         if attempt in self._followed:
             self._channel.send(LogChunk(attempt=attempt, stream=stream, offset=offset), chunk)
+
+
+def _refused(attempt: Attempt, refusal: Refusal) -> TaskDone:
+    again_s = None if refusal.until is None else max(0.0, refusal.until - time.time())
+    return TaskDone(attempt=attempt, outcome=Outcome.REFUSED, reason=refusal.reason, again_s=again_s)

@@ -39,7 +39,7 @@ class Shelf:
         self._folder = folder
         self._keeper = keeper
         self._coordinator = coordinator
-        self._owner = owner
+        self.owner = owner  # may be exchanged: for jobs that come from then on
         self._box = box
         self._unpacking = threading.Lock()  # the first tasks of a job start at the same time
         self._jobs: dict[JobId, Owned] = {}
@@ -47,6 +47,10 @@ class Shelf:
     def get(self, job: JobId) -> Owned | None:
         """The verified job of this id."""
         return self._jobs.get(job)
+
+    def jobs(self) -> list[Owned]:
+        """Every verified job of which there may be work."""
+        return list(self._jobs.values())
 
     def put(self, id_: JobId, envelope: bytes, now: float) -> Owned:
         """Verify a job and keep it; SignatureRefused otherwise. `now` in seconds since 1970."""
@@ -64,7 +68,7 @@ class Shelf:
             raise SignatureRefused(
                 f"the job demands the box {needed.value!r}, this agent's is {self._box.value!r}"
             )
-        owned = Owned(id_, job, job.manifest.limits.capped(self._owner))
+        owned = Owned(id_, job, job.manifest.limits.capped(self.owner))
         self._jobs[id_] = owned
         return owned
 
@@ -92,10 +96,6 @@ class Shelf:
             except (SignatureRefused, WireError) as error:
                 checked[run] = SignatureRefused(error.what)
         return checked
-
-    def jobs(self) -> tuple[Owned, ...]:
-        """All jobs on it."""
-        return tuple(self._jobs.values())
 
     def mounts(self, owned: Owned, blob: Callable[[Digest], Path]) -> tuple[tuple[str, Path], ...]:
         """The job's trees on this disk, unpacked at the first call; reads and writes files."""

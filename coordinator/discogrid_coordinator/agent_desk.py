@@ -147,7 +147,7 @@ def _keepable(task: TaskDone) -> bool:
     """Whether the journal can hold all of its numbers."""
     attempt = task.attempt
     whole = (attempt.index, attempt.number, attempt.lease, task.archive_bytes, abs(task.exit or 0))
-    times = (task.seconds, task.started or 0.0, task.ended or 0.0)
+    times = (task.seconds, task.started or 0.0, task.ended or 0.0, task.again_s or 0.0)
     return all(0 <= number <= NUMBER_MAX for number in whole) and all(map(isfinite, times))
 
 

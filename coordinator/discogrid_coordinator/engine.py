@@ -115,7 +115,11 @@ class Engine:
         if done.outcome is Outcome.SUCCEEDED:
             self.tell(events.TaskSucceeded(agent, done.attempt, done.seconds))
         else:
-            self.tell(events.TaskFailed(agent, done.attempt, done.outcome, done.reason, done.retryable))
+            self.tell(
+                events.TaskFailed(
+                    agent, done.attempt, done.outcome, done.reason, done.retryable, done.again_s
+                )
+            )
         self._pending.pop(done.attempt, None)
 
     def settle(self, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:

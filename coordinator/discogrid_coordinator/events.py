@@ -96,6 +96,7 @@ class TaskFailed:
     outcome: Outcome
     reason: str
     retryable: bool = True
+    again_s: float | None = None  # refused: it may be asked again after so long; None: when it says hello
 
 
 @dataclass(frozen=True, slots=True)

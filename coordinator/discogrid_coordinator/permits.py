@@ -1,8 +1,7 @@
 """What a member may do beyond its role: with whose jobs, with which blobs, and how much at a time."""
 
 from discogrid.messages import Refused
-from discogrid.trust.roster import Quotas
-from discogrid.types import Digest, NodeId, Role
+from discogrid.types import Digest, NodeId, Quotas, Role
 from discogrid_coordinator.engine import Engine, job_of
 from discogrid_coordinator.intake import Accepted, Verified
 

@@ -25,6 +25,8 @@ LOSING_AGENTS_MAX = 3
 """So many different agents dying under one task accuse the task."""
 TRANSFERS_MAX = 8
 """Attempts of one task whose input or result could not be moved."""
+REFUSED_S_MIN = 1.0
+"""For which an agent that refused a job for a time is not asked again, however short it said."""
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 60.0
 AVOIDED_MAX = 8

@@ -101,7 +101,7 @@ class Pool:
     requirements: Requirements
     members: dict[Agent, None] = field(default_factory=dict)
     spare: OrderedDict[Agent, None] = field(default_factory=OrderedDict)  # could start a task at once
-    excluded: dict[AgentId, None] = field(default_factory=dict)
+    excluded: dict[AgentId, str] = field(default_factory=dict)  # who refused, and why
     waiting: "list[tuple[Rank, Job]]" = field(default_factory=list)  # jobs with ready tasks, in order
     ready: int = 0  # tasks of those jobs
     jobs: int = 0  # that live in this pool, waiting or not

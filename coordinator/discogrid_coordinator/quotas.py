@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from discogrid.quantities import size_text
-from discogrid.trust.roster import Quotas
-from discogrid.types import JobId, NodeId
+from discogrid.types import JobId, NodeId, Quotas
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ class Scheduler:
         self._idle_pools: OrderedDict[Requirements, None] = OrderedDict()
         self._backoff: list[tuple[float, int, Task]] = []
         self._backoffs = 0
+        self._pardons: list[tuple[float, int, Job, AgentId]] = []  # when a refusal is over
+        self._excluded = 0
         self._actions: list[Action] = []
         self._ripe: dict[Job, None] = {}  # got ready tasks in this event
         self._woken: dict[Agent, None] = {}  # may have got room in this event
@@ -116,7 +118,8 @@ class Scheduler:
 
     def deadline(self) -> float | None:
         """When the next TimePassed is due; None: not before another event."""
-        due = self._backoff[0][0] if self._backoff else None
+        dues = [heap[0][0] for heap in (self._backoff, self._pardons) if heap]
+        due = min(dues, default=None)
         if self._silence:
             over = next(iter(self._silence)).seen + self._lease_s
             due = over if due is None else min(due, over)
@@ -143,7 +146,7 @@ class Scheduler:
         if reason := policies.misfit(job.requirements, agent.offer):
             return reason
         if agent.name in job.pool.excluded:
-            return f"refused tasks of {job.id}"
+            return f"refused tasks of {job.id}: {job.pool.excluded[agent.name]}"
         if agent.leaving:
             return "is leaving"
         if not agent.room(job.requirements):
@@ -163,7 +166,10 @@ class Scheduler:
         agent.reoffer(offer)
         self._hear(agent, now)
         for pool in self._pools.values():
-            if name not in pool.excluded and not policies.misfit(pool.requirements, offer):
+            pool.excluded.pop(
+                name, None
+            )  # it may have had a reason that holds no more; if not, it says so again
+            if not policies.misfit(pool.requirements, offer):
                 pool.admit(agent)
         # Never shorter: an agent keeps the rhythm it was welcomed with.
         self._lease_s = max(self._lease_s, policies.lease(len(self._agents)))
@@ -334,7 +340,16 @@ class Scheduler:
         for agent in list(pool.members):
             pool.dismiss(agent)
 
-    def _exclude(self, agent: Agent, job: Job) -> None:
+    def _pardon(self, job: Job, name: AgentId) -> None:
+        """The time for which the agent refused the job is over."""
+        if self._jobs.get(job.id) is not job or job.pool.excluded.pop(name, None) is None:
+            return
+        agent = self._agents.get(name)
+        if agent is not None and not agent.leaving and not policies.misfit(job.requirements, agent.offer):
+            job.pool.admit(agent)
+            self._woken[agent] = None
+
+    def _exclude(self, agent: Agent, job: Job, reason: str) -> None:
         """The agent refused: the job moves to a pool of its own, without it."""
         if job.id not in self._pools:
             own = self._pools[job.id] = Pool(job.requirements, jobs=1)
@@ -347,7 +362,7 @@ class Scheduler:
             job.pool = own
             if ready:
                 own.grow(job, ready)
-        job.pool.excluded[agent.name] = None
+        job.pool.excluded[agent.name] = reason
         if agent in job.pool.members:
             job.pool.dismiss(agent)
             self._shrunk(job.pool)
@@ -435,7 +450,11 @@ class Scheduler:
                 self._back_off(agent, task, event.reason, now)
             case Outcome.REFUSED:
                 self._drop(agent, [task])
-                self._exclude(agent, task.job)
+                self._exclude(agent, task.job, event.reason)
+                if event.again_s is not None:
+                    due = now + max(event.again_s, policies.REFUSED_S_MIN)
+                    self._excluded += 1
+                    heapq.heappush(self._pardons, (due, self._excluded, task.job, agent.name))
                 self._requeue(task, event.reason)
             case _:
                 assert_never(event.outcome)
@@ -515,6 +534,9 @@ class Scheduler:
             ):
                 task.due = None
                 self._queue(task)
+        while self._pardons and self._pardons[0][0] <= now:
+            _, _, job, name = heapq.heappop(self._pardons)
+            self._pardon(job, name)
 
     # Placement.
 

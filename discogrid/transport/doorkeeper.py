@@ -108,7 +108,9 @@ class Doorkeeper:
                     log.exception("the doorkeeper failed, and begins anew")
                     poller.unregister(self._socket)
                     with contextlib.suppress(zmq.ZMQError):
-                        self._socket.unbind(ZAP_ENDPOINT)  # to close it frees the name too, but some time later
+                        self._socket.unbind(
+                            ZAP_ENDPOINT
+                        )  # to close it frees the name too, but some time later
                     self._socket.close()
                     self._rest_or_give_up()
                     self._socket = self._opened()

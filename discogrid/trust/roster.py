@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from discogrid.envelope import unseal
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.keys import check_statement, node_id, public_key
-from discogrid.types import GIB, NodeId, Role
+from discogrid.types import NodeId, Quotas, Role
 from discogrid.wire import unpack
 
 ROSTER_TYPE = "discogrid/roster/1"
@@ -19,14 +19,6 @@ REVOKED_MAX = 500
 STATEMENTS_CHECKED_MAX = 4096  # remembered, so that a new roster costs only its new members
 RENEW_BEFORE_S = 45 * 86400.0  # a roster this near to its end is renewed by whoever has the owner's key
 WARN_BEFORE_S = 14 * 86400.0  # and this near, people are told
-
-
-class Quotas(msgspec.Struct, frozen=True):
-    """What one submitter may have at the coordinator at a time."""
-
-    jobs_open: int = 1000  # that have not ended
-    tasks_open: int = 500_000  # of those jobs
-    input_bytes: int = 200 * GIB  # of the blobs of those jobs
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -32,8 +32,8 @@ from discogrid.submission import Prepared
 from discogrid.transfer import BlobClient
 from discogrid.transfer.client import Patience
 from discogrid.trust.owner import Owner
-from discogrid.trust.roster import Member, Quotas, Revoked, open_roster
-from discogrid.types import GIB, JobState, Role
+from discogrid.trust.roster import Member, Revoked, open_roster
+from discogrid.types import GIB, JobState, Quotas, Role
 from discogrid.wire import pack_parts
 from tests.coordinator.house import Caller, House, hello, prepared, serving
 from tests.trust.forge import Cast, cast, member, roster_envelope

@@ -44,6 +44,8 @@ from discogrid.types import (
     SandboxLevel,
 )
 from discogrid.wire import pack_parts, unpack_parts
+from discogrid_agent.rules import Rule
+from discogrid_agent.rules_file import RulesFile
 from discogrid_agent.sandbox.box import Box, Boxed, Scene
 from discogrid_agent.service import Service
 from tests.trust.forge import Cast
@@ -287,6 +289,7 @@ async def lent(coordinator: FalseCoordinator, box: Box, folder: Path) -> AsyncIt
         name="attic",
         offer=Offer(slots=2, memory_bytes=4 * GIB, sandbox=box.level),
         limits=Limits(),
+        rules=RulesFile(folder / "rules.toml", Rule()),
         box=box,
     )
     serving = asyncio.create_task(service.run())

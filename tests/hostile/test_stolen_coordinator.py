@@ -15,7 +15,7 @@ import pytest
 from discogrid import merkle
 from discogrid.bundle import JOB_TYPE, Job, Leaf, digest_of_payload, encode_leaf, seal_job
 from discogrid.keys import Identity
-from discogrid.messages import JobEnded, JobSpec, RunTasks, TasksReturned, Welcome
+from discogrid.messages import JobEnded, JobSpec, RosterPushed, RunTasks, TasksReturned, Welcome
 from discogrid.trust.roster import Member
 from discogrid.types import (
     Digest,
@@ -29,7 +29,7 @@ from discogrid.types import (
     Run,
 )
 from discogrid.wire import pack_parts
-from discogrid_agent import fetches
+from discogrid_agent import acceptance, fetches
 from tests.hostile.false_coordinator import EVIL_SCRIPT, LEASE, CountingBox, FalseCoordinator, Parcel, lent
 from tests.trust.forge import HOUR, cast, member, roster_envelope
 
@@ -336,6 +336,38 @@ async def test_an_attempt_is_run_once_however_often_it_is_sent(
     await thief.assign(parcel, parcel.run(0, 1))
     assert await thief.twin() == HARMLESS
     assert len(box.started) == 2
+
+
+async def test_a_signed_job_is_not_run_again_and_again(
+    thief: FalseCoordinator, box: CountingBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "ATTEMPTS_LOST_MAX", 1)
+    parcel = thief.parcel(["a.txt"], retries=1)
+    outcomes = []
+    for number in range(1, 6):
+        await thief.offer(parcel)  # each time as if it were new
+        await thief.assign(parcel, parcel.run(0, 1, number=number))
+        outcomes.append((await thief.ended(parcel.run(0, 1, number=number)))[0].outcome)
+        await thief.send(JobEnded(job=parcel.id))
+    assert outcomes == [Outcome.SUCCEEDED] * 3 + [Outcome.REFUSED] * 2
+    assert await thief.twin() == HARMLESS
+
+
+async def test_nothing_runs_for_a_submitter_that_the_newer_roster_does_not_name(
+    thief: FalseCoordinator, box: CountingBox
+) -> None:
+    cast, stays = thief.cast, thief.parcel()
+    await thief.offer(stays)
+    others = [known for known in cast.roster.body.members if known.id != cast.submitter.id]
+    newer = roster_envelope(cast.owner, others, version=2)
+    await thief.send(RosterPushed(), newer)
+    await thief.send(RosterPushed(), cast.roster.envelope)  # the old one, in which the submitter is a member
+    for parcel in (stays, thief.parcel(nonce=b"another")):
+        await thief.offer(parcel)
+        await thief.assign(parcel, parcel.run(0, 1))
+        assert (await thief.ended(parcel.run(0, 1)))[0].outcome is Outcome.REFUSED
+    assert box.started == []
+    assert cast.keeper.current.version == 2
 
 
 async def test_a_run_of_another_lease_runs_nothing(thief: FalseCoordinator, box: CountingBox) -> None:

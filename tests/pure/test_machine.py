@@ -353,3 +353,62 @@ def test_word_of_a_result_that_is_not_on_its_way_is_passed_over() -> None:
     keeper.tell(events.ResultSent(attempt("k3f9", 0)))
     assert keeper.tell(events.ResultSent(attempt("k3f9", 0))) == []
     assert keeper.tell(events.SendFailed(attempt("k3f9", 0), "late")) == []
+
+
+# What the owner or the roster bars.
+
+
+def test_a_barred_job_is_killed_given_back_as_refused_and_forgotten() -> None:
+    keeper = working(3)
+    assert set(keeper.running) == {attempt("k3f9", 0), attempt("k3f9", 1)}
+    actions = keeper.tell(events.JobBarred(JobId("k3f9"), "not any more"))
+    assert {action.attempt for action in actions if isinstance(action, events.Kill)} == set(keeper.running)
+    assert [done.outcome for done in keeper.sending.values()] == [Outcome.REFUSED]
+    for index in range(2):
+        keeper.tell(events.AttemptEnded(attempt("k3f9", index), Outcome.CANCELLED, "killed", "result"))
+    assert [done.reason for done in keeper.sending.values()] == ["not any more"] * 3
+    assert keeper.tell(received(run("k3f9", 5, 6), inputs=False)) == []
+    assert keeper.tell(events.JobBarred(JobId("k3f9"), "again")) == []
+
+
+def test_a_task_that_had_succeeded_before_its_job_was_barred_counts() -> None:
+    keeper = working(1)
+    keeper.tell(events.JobBarred(JobId("k3f9"), "not any more"))
+    keeper.tell(events.AttemptEnded(attempt("k3f9", 0), Outcome.SUCCEEDED, "", "result"))
+    assert [done.outcome for done in keeper.sending.values()] == [Outcome.SUCCEEDED]
+
+
+def test_a_barred_job_that_ends_is_not_told_of_any_more() -> None:
+    keeper = working(1)
+    keeper.tell(events.JobBarred(JobId("k3f9"), "not any more"))
+    keeper.tell(events.JobEnded(JobId("k3f9")))
+    keeper.tell(events.AttemptEnded(attempt("k3f9", 0), Outcome.CANCELLED, "killed"))
+    assert not keeper.sending
+
+
+def test_a_task_that_was_cancelled_before_its_job_was_barred_is_not_refused_too() -> None:
+    keeper = working(1)
+    keeper.tell(events.CancelReceived((run("k3f9", 0, 1),)))
+    keeper.tell(events.JobBarred(JobId("k3f9"), "not any more"))
+    keeper.tell(events.AttemptEnded(attempt("k3f9", 0), Outcome.CANCELLED, "killed"))
+    assert not keeper.sending
+
+
+def test_a_barred_job_runs_again_when_it_is_shown_again() -> None:
+    keeper = working(1)
+    keeper.tell(events.JobBarred(JobId("k3f9"), "not any more"))
+    keeper.tell(verified("k3f9"))
+    keeper.tell(received(run("k3f9", 0, 1, number=2), inputs=False))
+    keeper.tell(events.AttemptEnded(attempt("k3f9", 0), Outcome.CANCELLED, "killed"))
+    assert attempt("k3f9", 0, 2) in keeper.running
+
+
+def test_other_terms_make_the_agent_say_hello() -> None:
+    keeper = working(1)
+    assert any(isinstance(action, events.SendHello) for action in keeper.tell(events.TermsChanged()))
+
+
+def test_a_barred_job_of_which_nothing_is_here_is_forgotten_at_once() -> None:
+    keeper = working(1)
+    keeper.tell(verified("m2x4"))
+    assert events.ForgetJob(JobId("m2x4")) in keeper.tell(events.JobBarred(JobId("m2x4"), "not any more"))

@@ -180,9 +180,43 @@ def test_a_refusal_moves_only_the_refused_job() -> None:
     grid.tell(events.TaskSucceeded(ATTIC, attempt("m2x4", 0), 1.0))
     assert not grid.scheduler.can_place(JOB)
     assert "refused" in grid.scheduler.explain(JOB)[ATTIC]
-    grid.join("attic", 1)  # again, and still refused
-    assert not grid.live[ATTIC]
+    grid.join("attic", 1)  # again: its owner may have changed the rules meanwhile
+    assert grid.live[ATTIC]
     grid.tell(events.JobCancelled(JOB))
+
+
+def test_an_agent_that_refused_for_a_time_is_asked_again_when_it_is_over() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    refused = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.REFUSED, "spent", again_s=5.0)
+    assert not assigned(grid.tell(refused))
+    assert "refused tasks of k3f9: spent" in grid.scheduler.explain(JOB)[ATTIC]
+    grid.now += 4.0
+    assert not assigned(grid.tell(events.AgentBeat(ATTIC)))
+    grid.now += 1.0
+    assert assigned(grid.tell(events.TimePassed())) == {"attic": 1}
+
+
+def test_a_refusal_for_no_time_at_all_does_not_go_round_in_circles() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    refused = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.REFUSED, "spent", again_s=0.0)
+    assert not assigned(grid.tell(refused))
+    assert grid.scheduler.deadline() == grid.now + policies.REFUSED_S_MIN
+
+
+def test_a_refusal_that_is_over_after_its_job_or_its_agent_changes_nothing() -> None:
+    for gone in (events.JobCancelled(JOB), events.AgentLeft(ATTIC, "gone")):
+        grid = Referee()
+        grid.join("attic", 1)
+        grid.submit("k3f9", 1)
+        refused = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.REFUSED, "spent", again_s=5.0)
+        grid.tell(refused)
+        grid.tell(gone)
+        grid.now += 6.0
+        assert not assigned(grid.tell(events.TimePassed()))
 
 
 def test_a_refusal_while_other_tasks_of_the_job_wait() -> None:
@@ -418,3 +452,12 @@ def test_a_grid_that_shrinks_does_not_lose_those_who_beat_as_slowly_as_they_were
     for number in range(1, 800):
         grid.tell(events.AgentLeft(AgentId(f"a{number}"), "goodbye", goodbye=True))
     assert grid.join("attic", 1) == [events.Welcome(ATTIC, policies.HEARTBEAT_S, policies.lease(800))]
+
+
+def test_an_agent_holds_tasks_of_the_jobs_it_was_given_and_of_no_others() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.submit("m2x4", 9, Requirements(cpus=4))
+    assert grid.scheduler.jobs_held(ATTIC) == {JOB}
+    assert grid.scheduler.jobs_held(BARN) == set()

@@ -2,8 +2,7 @@
 
 import pytest
 
-from discogrid.trust.roster import Quotas
-from discogrid.types import JobId, NodeId
+from discogrid.types import JobId, NodeId, Quotas
 from discogrid_coordinator.quotas import Load, Usage
 
 ME, OTHER = NodeId("me"), NodeId("other")
