@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncZeroconf
 
-SERVICE = "_discogrid._tcp.local."
+GRID = "_discogrid._tcp.local."
+PAIRING = "_discogrid-pair._tcp.local."
 FIND_S = 3.0
 RESOLVE_MS = 1500
 ASKED_MAX = 256  # services that are asked for their address in one search
@@ -55,28 +56,37 @@ async def announced(grid: NodeId, role: Role, port: int, host: str = EVERYWHERE[
     """
     properties = {"v": "1", "grid": presence_tag(grid), "role": role.value}
     announcement = Announcement(f"{role.value}-{secrets.token_hex(4)}", properties, port, host)
-    multicast = await announcement.begin()
-    following = asyncio.create_task(announcement.follow())
-    try:
+    async with announcement.standing() as multicast:
         yield multicast
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        await announcement.end()
 
 
 class Announcement:
     """One service on the network, at the addresses that this machine has just now."""
 
-    def __init__(self, name: str, properties: dict[str, str], port: int, host: str) -> None:
-        """`name` and `properties` are read by everybody on the network."""
+    def __init__(
+        self, name: str, properties: dict[str, str], port: int, host: str = EVERYWHERE[0], kind: str = GRID
+    ) -> None:
+        """`name` and `properties` are read by everybody on the network; `kind` is GRID or PAIRING."""
+        self._kind = kind
         self._name = name
         self._properties = properties
         self._port = port
         self._host = host
         self._addresses: list[str] = []
         self._zeroconf: AsyncZeroconf | None = None
+
+    @asynccontextmanager
+    async def standing(self) -> AsyncIterator[bool]:
+        """Announce while the block runs, at whatever addresses; yields False where there is no multicast."""
+        multicast = await self.begin()
+        following = asyncio.create_task(self.follow())
+        try:
+            yield multicast
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await self.end()
 
     async def begin(self) -> bool:
         """Announce; False where no multicast is to be had."""
@@ -86,8 +96,8 @@ class Announcement:
         if (zeroconf := _open()) is None:
             return False
         service = ServiceInfo(
-            SERVICE,
-            f"{self._name}.{SERVICE}",
+            self._kind,
+            f"{self._name}.{self._kind}",
             port=self._port,
             addresses=[socket.inet_aton(address) for address in self._addresses],
             properties=self._properties,
@@ -119,7 +129,7 @@ class Announcement:
             await zeroconf.async_close()
 
 
-async def services(seconds: float) -> AsyncGenerator[Announced, None]:
+async def services(seconds: float, kind: str = GRID) -> AsyncGenerator[Announced, None]:
     """Every service that answers within `seconds`, once for each thing it says; nothing where there is no multicast."""
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
@@ -129,13 +139,13 @@ async def services(seconds: float) -> AsyncGenerator[Announced, None]:
     heard: asyncio.Queue[Announced | None] = asyncio.Queue()
     asking: set[asyncio.Task[None]] = set()
 
-    async def ask(kind: str, name: str) -> None:
+    async def ask(name: str) -> None:
         service = AsyncServiceInfo(kind, name)
         if await service.async_request(zeroconf.zeroconf, RESOLVE_MS) and service.port is not None:
             addresses = service.parsed_scoped_addresses()[:ADDRESSES_MAX]
             heard.put_nowait(
                 Announced(
-                    name.removesuffix(f".{SERVICE}"),
+                    name.removesuffix(f".{kind}"),
                     {_text(key): _text(value) for key, value in service.properties.items()},
                     tuple(f"tcp://{_host(address)}:{service.port}" for address in addresses),
                 )
@@ -144,12 +154,12 @@ async def services(seconds: float) -> AsyncGenerator[Announced, None]:
     def changed(
         zeroconf: "Zeroconf", service_type: str, name: str, state_change: "ServiceStateChange"
     ) -> None:
-        del zeroconf
+        del zeroconf, service_type
         if state_change.name != "Removed" and len(asking) < ASKED_MAX:
-            asking.add(loop.create_task(ask(service_type, name)))
+            asking.add(loop.create_task(ask(name)))
 
     ending = loop.call_later(seconds, heard.put_nowait, None)
-    browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, kind, handlers=[changed])
     try:
         while (answer := await heard.get()) is not None:
             yield answer

@@ -4,11 +4,13 @@ DiscogridError
 ├── UsageError               the command or a setting is wrong            exit 2
 ├── InputError               an input, script or asset cannot be used     exit 2
 ├── GridError                no grid answers, or it refuses us            exit 3
-│   └── HandshakeRefused     the other side does not accept this node
+│   ├── HandshakeRefused     the other side does not accept this node
+│   └── QuotaExceeded        the grid's owner allows this member no more at a time
 ├── NoAgentFits              a task can never be placed                   exit 4
 ├── WaitTimeout              a wait took longer than its limit            exit 5
 ├── IntegrityError           a digest, signature or archive is wrong      exit 7
 │   ├── SignatureRefused     an envelope was not signed by who it claims
+│   ├── PairingFailed        two machines could not be paired; nothing was joined
 │   └── HostileArchive       an archive would write where it must not
 ├── WireError                a peer sent bytes that are no message
 ├── BlobError                a blob cannot be stored, found or moved
@@ -98,6 +100,10 @@ class IntegrityError(DiscogridError):
 
 class SignatureRefused(IntegrityError):
     """The signature does not belong to a member of this grid; nothing was run or unpacked."""
+
+
+class PairingFailed(IntegrityError):
+    """Two machines could not be paired; nothing was joined."""
 
 
 class HostileArchive(IntegrityError):

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,19 +156,42 @@ def choose_grid(*, local: bool = False, coordinator: str | None = None, grid: st
 
 def _default(named: str | None) -> str:
     """The grid meant when none is: the home grid, else the only joined one; with an address never this machine's own."""
-    choice = joined() if named is None else [name for name in _folders() if name != OWN]
-    if HOME in choice:
-        return HOME
-    if len(choice) > 1:
-        raise UsageError(
-            f"this machine has joined several grids: {', '.join(choice)}",
-            fix="Say which one you mean, for example: --grid " + choice[0],
-        )
-    if choice:
-        return choice[0]
+    if (meant := _only(joined() if named is None else shared_grids())) is not None:
+        return meant
     if named is not None:
         raise GridError(f"this machine has joined no grid, so it knows nobody at {named}", fix=JOIN)
     return OWN
+
+
+def lent_grid() -> Grid | None:
+    """The grid that this machine is lent to when none is named; None when it has joined none."""
+    name = _only(shared_grids())
+    return None if name is None else open_grid(name)
+
+
+def grid_of(is_owner: Callable[[bytes], bool]) -> Grid | None:
+    """The grid here whose owner has the public key that `is_owner` is true of."""
+    for name in _folders():
+        owner = _owner_of(places.grid_folder(name))
+        if owner is not None and is_owner(owner):
+            return open_grid(name)
+    return None
+
+
+def _only(names: list[str]) -> str | None:
+    if HOME in names:
+        return HOME
+    if len(names) > 1:
+        raise UsageError(
+            f"this machine has joined several grids: {', '.join(names)}",
+            fix="Say which one you mean, for example: --grid " + names[0],
+        )
+    return names[0] if names else None
+
+
+def shared_grids() -> list[str]:
+    """The names of the grids here that are not this machine's own."""
+    return [name for name in _folders() if name != OWN]
 
 
 def joined() -> list[str]:

@@ -8,14 +8,25 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import click
 
 from discogrid import places
 from discogrid.cli.command import Command, as_size
+from discogrid.cli.console import Console
+from discogrid.cli.pairing import ask_for_code, join_grid
 from discogrid.discovery import announced
 from discogrid.errors import GridError, SandboxError, UsageError
-from discogrid.grid import COORDINATOR_VARIABLE, HOME, OWN, Grid, open_grid, parse_endpoint, remember_address
+from discogrid.grid import (
+    COORDINATOR_VARIABLE,
+    OWN,
+    Grid,
+    lent_grid,
+    open_grid,
+    parse_endpoint,
+    remember_address,
+)
 from discogrid.locks import held
 from discogrid.types import Limits, Offer, Role, SandboxLevel
 from discogrid.whereabouts import coordinator_answers, find_coordinator
@@ -43,19 +54,33 @@ log = logging.getLogger(__name__)
 @click.option(
     "--coordinator", envvar=COORDINATOR_VARIABLE, metavar="HOST:PORT", help="Where the coordinator answers."
 )
-@click.option("--grid", "grid_name", default=HOME, hidden=True)
+@click.option(
+    "--grid", "grid_name", metavar="NAME", help="Lend it to this grid; default: the one that was joined."
+)
+@click.option(
+    "--join", "code", metavar="CODE", help="First join the grid by the code that `discogrid invite` shows."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="First join the grid by the token in this file, unless this machine is in it already.",
+)
 @click.option(
     "--sandbox",
     type=click.Choice([level.value for level in SandboxLevel if level is not SandboxLevel.CONFINED]),
     help="The box that tasks run in; anything but strict is weaker.",
 )
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
+@click.pass_obj
 def agent(
+    console: Console,
     slots: int | None,
     memory: int | None,
     name: str | None,
     coordinator: str | None,
-    grid_name: str,
+    grid_name: str | None,
+    code: str | None,
+    token_file: Path | None,
     sandbox: str | None,
     leash: bool,
 ) -> None:
@@ -73,7 +98,7 @@ def agent(
         raise UsageError(
             f"{shown!r} cannot be an agent's name", fix="Use letters, digits, '-' and '.', 64 at most."
         )
-    grid = open_grid(grid_name)
+    grid = _grid(console, grid_name, code, token_file, shown)
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
     box = _box(grid, sandbox)
@@ -85,6 +110,25 @@ def agent(
     stand_guard()  # while there is one thread only
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
     asyncio.run(_lend(grid, coordinator, shown, offer, limits, rules, box, leash=leash))
+
+
+def _grid(
+    console: Console, grid_name: str | None, code: str | None, token_file: Path | None, name: str
+) -> Grid:
+    """The grid that was named, or joined now, or before; whoever sits here is asked when there is none."""
+    if code is None and token_file is None:
+        found = open_grid(grid_name) if grid_name is not None else lent_grid()
+        if found is not None:
+            return found
+        if not sys.stdin.isatty():
+            raise GridError(
+                "this machine has joined no grid",
+                fix="Run `discogrid invite` on the grid's side, and here: discogrid agent --join CODE",
+            )
+        code = ask_for_code(console, name)
+    grid = join_grid(code, token_file, name, (Role.AGENT,))
+    log.info("this machine is a member of the grid %s", grid.name)
+    return grid
 
 
 async def _lend(

@@ -1,5 +1,6 @@
 """Commands that show jobs, tasks, agents and the grid as they are now."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -128,12 +129,17 @@ def tasks(console: Console, choice: GridChoice, job: str, *, state: str | None, 
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)
+@click.option("--nearby", is_flag=True, help="Machines on this network that ask to be adopted.")
 @json_option
 @grid_options
 @click.pass_context
-def agents(context: click.Context, choice: GridChoice, *, as_json: bool) -> None:
+def agents(context: click.Context, choice: GridChoice, *, nearby: bool, as_json: bool) -> None:
     """List the machines that work on the grid."""
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        return
+    if nearby:
+        _list_nearby(context.ensure_object(Console), as_json=as_json)
+    else:
         _list_agents(context.ensure_object(Console), choice, as_json=as_json)
 
 
@@ -151,6 +157,19 @@ def ban(console: Console, choice: GridChoice, name: str, *, before: str | None) 
     from discogrid.cli.trust import put_out
 
     return put_out(console, choice.known(), name, before)
+
+
+def _list_nearby(console: Console, *, as_json: bool) -> None:
+    from discogrid.pairing.nearby import asking
+
+    found = asyncio.run(asking())
+    if as_json:
+        console.output.json("nearby", {"machines": [{"name": name, "address": at} for name, at in found]})
+    elif not found:
+        console.narration.say("No machine on this network asks to be adopted: `discogrid agent` on it does.")
+    else:
+        console.output.table([Column("NAME", gives_way=True), Column("ADDRESS")], found)
+        console.narration.say("Run `discogrid invite` and type the code on the machine that is to join.")
 
 
 def _list_agents(console: Console, choice: GridChoice, *, as_json: bool) -> None:

@@ -38,6 +38,8 @@ COMMANDS: dict[str, Row] = {
     "agent": Row("discogrid_agent.command:agent", "Lend this machine to the grid.", _GRID),
     "coordinator": Row("discogrid_coordinator.command:coordinator", "Run the grid's coordinator.", _GRID),
     "up": Row("discogrid_coordinator.command:up", "Run the coordinator and this machine's agent.", _GRID),
+    "invite": Row("discogrid.cli.pairing:invite", "Let a machine join the grid by a short code.", _GRID),
+    "join": Row("discogrid.cli.pairing:join", "Join a grid by the code that it shows.", _GRID),
     "trust": Row("discogrid.cli.trust:trust", "Say who belongs to the grid; put a member out.", _GRID),
     "doctor": Row("discogrid.cli.doctor:doctor", "Check this machine and name what to fix.", _HERE),
     "config": Row("discogrid.cli.config:config", "Show the settings and where they come from.", _HERE),

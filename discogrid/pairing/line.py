@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from discogrid.errors import GridError
 from discogrid.pairing.addresses import PORT_DEFAULT, Address
-from discogrid.pairing.frames import FRAME_BYTES_MAX, Reason
+from discogrid.pairing.frames import FRAME_BYTES_MAX
 from discogrid.pairing.handshake import (
     Action,
     Asked,
@@ -29,7 +29,6 @@ from discogrid.pairing.handshake import (
     Paired,
     Send,
     TimePassed,
-    Withdrawn,
 )
 
 DIAL_S = 3.0
@@ -54,8 +53,13 @@ class Line:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answer: Answer,
+        ended: Callable[[Paired | Failed], None] = lambda _: None,
     ) -> None:
-        """The streams' limits are the caller's business, their end is this class's."""
+        """The streams' limits are the caller's business, their end is this class's.
+
+        `ended` is told how it ended at the moment it does, before anything else is heard by anybody.
+        """
+        self._ended = ended
         self.machine = machine
         self.end: Paired | Failed | None = None
         self._reader, self._writer = reader, writer
@@ -67,6 +71,11 @@ class Line:
     def here(self) -> str:
         """The address of this machine that the other side reaches."""
         return str(self._writer.get_extra_info("sockname", ("",))[0])
+
+    @property
+    def source(self) -> str:
+        """The address of the other side."""
+        return str(self._writer.get_extra_info("peername", ("",))[0])
 
     async def run(self) -> Paired | Failed:
         """How it ended; the connection is closed then."""
@@ -97,6 +106,7 @@ class Line:
                 self._questions.append(action)
             case Paired() | Failed():
                 self.end = action
+                self._ended(action)
                 self._reader.feed_eof()  # whoever waits for the next frame need not
 
     async def _next(self) -> Event:
@@ -178,11 +188,6 @@ class Listener:
             f"cannot listen at {Address(host, port)}: {reason.strerror}", fix="Name another with --listen."
         )
 
-    def withdraw(self, reason: Reason) -> None:
-        """End every call now: what they asked for does not stand any more."""
-        for caller in list(self._callers):
-            caller.line.feed(Withdrawn(reason))
-
     async def close(self) -> None:
         """Take no more calls and end those that are open."""
         if self._server is not None:
@@ -202,14 +207,16 @@ class Listener:
         def answer(question: Question) -> Awaitable[Event]:
             return self._answer(line, question)
 
-        line = Line(self._new_machine(now), reader, writer, answer)
+        def ended(end: Paired | Failed) -> None:
+            self._ended(line, end)
+
+        line = Line(self._new_machine(now), reader, writer, answer, ended)
         caller = Caller(line, source, now)
         self._callers.add(caller)
         try:
-            end = await line.run()
+            await line.run()
         finally:
             self._callers.discard(caller)
-        self._ended(line, end)
 
     def _make_room(self, source: str) -> bool:
         """Whether there is room for one more; the one that came least far, and is the oldest of these, goes for it."""

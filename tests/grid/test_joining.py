@@ -1,0 +1,158 @@
+"""`invite`, `join` and `agent --join` as their users type them: two homes, one code, real processes."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.grid.machines import Machine, until
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[Machine]:
+    with closing(Machine(tmp_path / "guest")) as machine:
+        yield machine
+
+
+class Invitation:
+    """`discogrid invite` beside a test: the code it shows, and how it ends."""
+
+    def __init__(self, machine: Machine, *options: str) -> None:
+        self._log = machine.work / "invite.log"
+        with self._log.open("wb") as said:
+            self._process = subprocess.Popen(
+                machine.command("invite", "--listen", "127.0.0.1:0", *options),
+                cwd=machine.work,
+                env=machine.environment,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            )
+        machine.processes.append(self._process)
+        assert self._process.stdout is not None
+        self.secret = self._process.stdout.readline().decode().strip()
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def code(self) -> str:
+        """The code with the address that follows it where multicast does not pass."""
+        return until(
+            lambda: next((w for w in self.said.split() if w.startswith(f"{self.secret}@")), "")
+        ).rstrip(".")
+
+    def ended(self) -> int:
+        code = self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+
+def test_a_laptop_joins_by_a_code_and_submits(machine: Machine, guest: Machine) -> None:
+    machine.coordinate()
+    machine.lend()
+    invitation = Invitation(machine)
+    joined = guest.run("join", invitation.code, "--name", "laptop")
+    assert joined.returncode == 0, joined.stderr
+    assert invitation.ended() == 0
+    assert "laptop has joined as submitter" in invitation.said
+    guest.write("hello.py", "open('run-result/hello', 'w').write('from the grid')")
+    done = guest.run("submit", "hello.py", "-o", "got")
+    assert done.returncode == 0, done.stderr
+    assert (guest.work / "got" / "output" / "hello").read_text() == "from the grid"
+
+
+def test_a_spare_machine_joins_by_a_code_and_works_again_after_a_reboot_without_it(
+    machine: Machine, guest: Machine
+) -> None:
+    machine.coordinate()
+    invitation = Invitation(machine)
+    lent = guest.start("agent", "--join", invitation.code, "--name", "cellar", "--slots", "1")
+    until(machine.live_agents)
+    assert invitation.ended() == 0
+    lent.terminate()
+    lent.wait()
+    guest.start("agent", "--name", "cellar", "--slots", "1")
+    until(lambda: machine.live_agents() == ["cellar"])
+    machine.write("hello.py", "print('hello')")
+    assert machine.run("submit", "hello.py").returncode == 0
+
+
+def test_a_token_joins_machines_that_nobody_sits_at_and_may_stay_in_their_service(
+    machine: Machine, guest: Machine
+) -> None:
+    machine.coordinate()
+    invitation = Invitation(machine, "--token")
+    token = guest.write("token", invitation.secret + "\n")
+    for _ in range(2):  # the second time it is a member, and the token is used up
+        lent = guest.start("agent", "--token-file", str(token), "--name", "cellar", "--slots", "1")
+        until(lambda: machine.live_agents() == ["cellar"])
+        lent.terminate()
+        lent.wait()
+        until(lambda: not machine.live_agents())
+    assert invitation.ended() == 0
+
+
+def test_a_wrong_code_is_burnt_and_both_terminals_say_so(machine: Machine, guest: Machine) -> None:
+    machine.coordinate()
+    invitation = Invitation(machine)
+    number, _, where = invitation.code.partition("-")
+    wrong = f"{number}-crater-mango@{where.partition('@')[2]}"
+    if invitation.secret.endswith("-crater-mango"):
+        wrong = wrong.replace("crater", "igloo")
+    joined = guest.run("join", wrong)
+    assert joined.returncode == 7
+    assert "burnt" in joined.stderr
+    assert invitation.ended() == 7
+    assert "did not know the secret; the code is burnt" in invitation.said
+    assert guest.run("join", invitation.code).returncode == 3  # nobody listens any more
+
+
+def test_an_invitation_without_a_coordinator_in_reach_shows_no_code(machine: Machine) -> None:
+    coordinator = machine.coordinate()
+    coordinator.terminate()
+    coordinator.wait()
+    done = machine.run("invite")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_a_machine_without_a_grid_says_how_to_get_into_one(guest: Machine) -> None:
+    invited = guest.run("invite")
+    assert invited.returncode == 3
+    assert "discogrid up" in invited.stderr
+    lent = subprocess.run(
+        guest.command("agent"),
+        env=guest.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert lent.returncode == 3
+    assert b"agent --join CODE" in lent.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("four-crater-mango", "is no code"),
+        ("4-crater", "is no code"),
+        ("4-crater-mangoo", "Did you mean mango"),
+        ("4-crater-mango@", "is no address"),
+    ],
+)
+def test_a_code_that_cannot_be_one_is_told_before_anything_is_sent(
+    guest: Machine, typed: str, said: str
+) -> None:
+    done = guest.run("join", typed)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_damaged_token_is_told(guest: Machine) -> None:
+    token = guest.write("token", "discogrid-token-abc")
+    done = guest.run("join", "--token-file", token)
+    assert done.returncode == 2
+    assert "is no token" in done.stderr
