@@ -157,9 +157,7 @@ class Host(Machine):
         for network in self._networks:
             self.cut(network)
         os.kill(self.first, signal.SIGKILL)
-        for process in self.processes:
-            process.wait(END_S)
-        self.processes.clear()
+        self._reap()
 
     def cut(self, network: str = "") -> None:
         """From now on what is sent to and from here is lost, and nobody is told."""
@@ -203,10 +201,14 @@ class Host(Machine):
             os.kill(self.first, signal.SIGKILL)
         except ProcessLookupError:
             return
+        self._reap()
+
+    def _reap(self) -> None:
         for process in self.processes:
             process.wait(END_S)
             if process.stdout is not None:
                 process.stdout.close()
+        self.processes.clear()
 
 
 def entered(first: int, user: str, *command: str) -> list[str]:

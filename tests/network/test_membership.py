@@ -1,7 +1,7 @@
 """Two machines on a network: joined by a code over multicast, at work, put out, cut off, and back."""
 
+import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from discogrid.silence import SILENCE_S_MAX
@@ -20,7 +20,7 @@ open("run-result/host", "w").write("done")
 
 def invite(host: Host) -> str:
     """The code that a terminal of this host shows, without any address."""
-    invitation = host.begin(*host.command("invite")[len(host.entered()) :])
+    invitation = host.begin(sys.executable, "-m", "discogrid", "invite")
     assert invitation.stdout is not None
     return invitation.stdout.readline().decode().strip()
 
@@ -54,17 +54,15 @@ def test_a_machine_joins_by_a_code_works_is_put_out_at_once_and_its_task_runs_el
     )
     job = attic.run("submit", "-d", "slow.py").stdout.strip()
     until(lambda: counts(attic, job).get("running"))
-    began = time.monotonic()
-    done = attic.run("agents", "ban", "cellar")
+    done = attic.run("agents", "ban", "cellar")  # which returns when the coordinator goes by it
+    in_force = time.monotonic()
     assert done.returncode == 0, done.stderr
     banned.wait(PROMISED_S)
-    took_s = time.monotonic() - began
+    took_s = time.monotonic() - in_force
 
     said = (cellar.work.parent / "agent.log").read_text()
     assert "put out of the grid" in said
-    assert (
-        took_s < REFUSED_S + 3.0
-    )  # two programs start and end in it; the coordinator's word is tested apart
+    assert took_s < REFUSED_S + 1.0  # in which it also kills its task and ends
     lend(loft, invite(attic))
     assert attic.run("wait", job).returncode == 0
     assert attic.document("trust", "ls")["revoked"][0]["name"] == "cellar"
@@ -87,7 +85,7 @@ def test_a_cut_link_heals_and_the_task_that_ran_through_it_counts(network: Netwo
 
 
 def test_a_coordinator_whose_host_is_gone_is_noticed_and_everything_resumes_when_it_is_back(
-    network: Network, tmp_path: Path
+    network: Network,
 ) -> None:
     attic, cellar = network.host("attic"), network.host("cellar")
     coordinate(attic)
