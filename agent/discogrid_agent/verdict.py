@@ -3,6 +3,7 @@
 A script that the kernel refuses memory, disk or processes ends by its own exception: that is told as the limit it is.
 """
 
+import os
 import re
 import signal
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ def judge(end: BoxEnd, stop: Stop | None, stderr: bytes, over: str | None, limit
             pass
         case _:
             assert_never(stop)
+    if end.error is not None:
+        return _no_program("The script", os.strerror(end.error))
     if not end.ran or end.exit is None:
         return _never_ran(stderr, said)
     if end.exit == 0:
@@ -102,12 +105,7 @@ def _exceeded(code: int | None, stop: Exceeded, said: str) -> Verdict:
 
 def _never_ran(stderr: bytes, said: str) -> Verdict:
     if match := _NO_PROGRAM.search(stderr):
-        program = match[1].decode(errors="replace")
-        reason = (
-            f"{program} could not be started: {match[2].decode(errors='replace')}. "
-            "The program that its first line (#!) names is probably not on this machine."
-        )
-        return Verdict(Outcome.SCRIPT_FAILED, None, None, reason, retryable=False)
+        return _no_program(match[1].decode(errors="replace"), match[2].decode(errors="replace"))
     return Verdict(
         Outcome.BOX_FAILED,
         None,
@@ -115,6 +113,14 @@ def _never_ran(stderr: bytes, said: str) -> Verdict:
         _with("The box could not be built, or was killed from outside.", said),
         retryable=True,
     )
+
+
+def _no_program(name: str, why: str) -> Verdict:
+    reason = (
+        f"{name} could not be started: {why}. "
+        "The program that its first line (#!) names is probably not on this machine."
+    )
+    return Verdict(Outcome.SCRIPT_FAILED, None, None, reason, retryable=False)
 
 
 def _failure(code: int, said: str) -> str:

@@ -33,6 +33,7 @@ class BoxEnd:
     ran: bool  # False: the box failed before the command could start
     exit: int | None  # negative: the signal that ended it; None when it never ran
     seconds: float  # the command's own wall time
+    error: int | None = None  # why the kernel did not start the command
 
 
 class Boxed(Protocol):

@@ -5,6 +5,7 @@ network, no other process, no terminal, none of the owner's files, variables or 
 """
 
 import asyncio
+import fcntl
 import os
 import platform
 import subprocess
@@ -17,9 +18,11 @@ from typing import Final
 from discogrid.errors import SandboxError
 from discogrid.mounts import check_mount_targets
 from discogrid.types import MIB, SandboxLevel
+from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.box import Scene
 from discogrid_agent.sandbox.credentials import acting_as, task_owner
 from discogrid_agent.sandbox.interpreter import own_interpreter
+from discogrid_agent.sandbox.last_steps import strict_launcher
 from discogrid_agent.sandbox.processes import adopt_orphans
 from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs, unseen
 from discogrid_agent.sandbox.reach import REACH
@@ -55,6 +58,10 @@ class StrictBox:
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
         self._filter = filter_program(platform.machine())
+        self.landlock = landlock.abi()  # its version; without it, the box is what bwrap makes of it
+        self._launcher = (
+            program_file(strict_launcher(platform.machine(), self.landlock)) if self.landlock else None
+        )
         self._system = _system_folders()
         self._programs = task_programs(self._interpreter)
         roots = self._interpreter.roots
@@ -112,14 +119,18 @@ class StrictBox:
                 *("--block-fd", str(channels.hold), "--json-status-fd", str(channels.report_far)),
             ]
             given += [channels.hold, channels.report_far]
+            through: tuple[str, ...] = ()
+            if self._launcher is not None:
+                given.append(self._launcher)
+                through = (f"/proc/self/fd/{self._launcher}",)
             # Not on the command line: that is public on the host, and the task reads it at /proc/1/cmdline.
             packed = give(_memory_file("\0".join([*arguments, ""]).encode(errors="surrogateescape")))
             try:
                 with acting_as(self.owner):
                     process = subprocess.Popen(
-                        [self._bwrap, "--args", packed, "--", *scene.command],
+                        [self._bwrap, "--args", packed, "--", *through, *scene.command],
                         env={},  # `--clearenv` would leave the agent's own at /proc/1/environ
-                        stdin=subprocess.DEVNULL,
+                        stdin=channels.launcher_far,
                         stdout=scene.stdout,
                         stderr=scene.stderr,
                         pass_fds=given,
@@ -176,9 +187,19 @@ def _system_folders() -> list[str]:
     return shown
 
 
+def program_file(content: bytes) -> int:
+    """A descriptor of a program that can be run as /proc/self/fd/N, wherever nothing else may be run."""
+    descriptor = _memory_file(content)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALED)
+    return descriptor
+
+
+_SEALED: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
 def _memory_file(content: bytes) -> int:
     """A descriptor to read `content` from."""
-    descriptor = os.memfd_create("discogrid")
+    descriptor = os.memfd_create("discogrid", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor

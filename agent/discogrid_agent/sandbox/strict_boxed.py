@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from discogrid.errors import DiscogridError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import BoxEnd, Owner
 from discogrid_agent.sandbox.credentials import acting_as
+from discogrid_agent.sandbox.last_steps import NOT_STARTED, REPORT, Report, reports
 from discogrid_agent.sandbox.processes import descendants
 
 OPEN_FILES: Final = 4096  # descriptors of one process
@@ -37,6 +39,8 @@ class Channels:
     hold: int  # a pipe that is its own writer: the box waits for a byte, and goes on waiting when the agent dies
     report: int
     report_far: int
+    launcher: int  # what the launcher says, and what is its first descriptor
+    launcher_far: int
 
     @classmethod
     def open(cls) -> Self:
@@ -49,16 +53,26 @@ class Channels:
             os.close(far)
         report, report_far = os.pipe()
         os.set_blocking(report, False)
-        return cls(hold, report, report_far)
+        launcher, launcher_far = (end.detach() for end in socket.socketpair())
+        os.set_blocking(launcher, False)
+        return cls(hold, report, report_far, launcher, launcher_far)
 
     def close_far_ends(self) -> None:
         """What only bwrap uses."""
         os.close(self.report_far)
+        os.close(self.launcher_far)
 
     def close(self) -> None:
         """What the agent uses."""
         os.close(self.hold)
         os.close(self.report)
+        os.close(self.launcher)
+
+    def launched(self) -> Report | None:
+        """What kept the command from being started, if the launcher said so; all of it is dead."""
+        with suppress(OSError):
+            return next(iter(reports(os.read(self.launcher, REPORT.size))), None)
+        return None
 
 
 class StrictBoxed:
@@ -172,11 +186,12 @@ class StrictBoxed:
     def _finish(self) -> None:
         while self._read_report():
             pass
+        launched = self._channels.launched()
         self._channels.close()
         if self._init is not None:
             with suppress(ChildProcessError):  # reaped by the outer bwrap, or never adopted
                 os.waitpid(self._init, os.WNOHANG)
-        self.ended.set_result(self._end())
+        self.ended.set_result(self._end(launched))
 
     def _read_report(self) -> bytes:
         """What bwrap reported next; nothing when that is all, for now or for ever."""
@@ -186,8 +201,11 @@ class StrictBoxed:
             return part
         return b""
 
-    def _end(self) -> BoxEnd:
+    def _end(self, launched: Report | None) -> BoxEnd:
         seconds = self._stopped - self._started if self._started is not None else 0.0
+        if launched is not None:
+            error = -launched.answer if launched.process == NOT_STARTED else None
+            return BoxEnd(ran=False, exit=None, seconds=seconds, error=error)
         code = _field(self._reported, "exit-code")
         if code is not None:
             return BoxEnd(ran=True, exit=_as_signal(code), seconds=seconds)
