@@ -67,7 +67,7 @@ log = logging.getLogger(__name__)
 )
 @click.option(
     "--sandbox",
-    type=click.Choice([level.value for level in SandboxLevel if level is not SandboxLevel.CONFINED]),
+    type=click.Choice([level.value for level in SandboxLevel]),
     help="The box that tasks run in; anything but strict is weaker.",
 )
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")

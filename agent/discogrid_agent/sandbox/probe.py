@@ -19,6 +19,7 @@ from discogrid.errors import SandboxError
 from discogrid.types import Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Box, Scene
 from discogrid_agent.sandbox.bubblewrap import find_bubblewrap
+from discogrid_agent.sandbox.confined import ConfinedBox
 from discogrid_agent.sandbox.seccomp import knows
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.sandbox.unboxed import Unboxed
@@ -38,11 +39,15 @@ class Probed:
 
 
 def best_box() -> Probed:
-    """The strict box if it works here, else none at all; outside of a running event loop."""
+    """The strict box if it works here, else the confined one, else none; outside of a running event loop."""
     try:
         return Probed(_strict_box())
     except SandboxError as error:
-        return Probed(Unboxed(), "\n".join(filter(None, (error.what, error.why))), error.fix)
+        reason, fix = "\n".join(filter(None, (error.what, error.why))), error.fix
+    try:
+        return Probed(_confined_box(), reason, fix)
+    except SandboxError:
+        return Probed(Unboxed(), reason, fix)
 
 
 def box_of(level: SandboxLevel) -> Box:
@@ -53,10 +58,16 @@ def box_of(level: SandboxLevel) -> Box:
         case SandboxLevel.NONE:
             return Unboxed()
         case SandboxLevel.CONFINED:
-            raise SandboxError(
-                "The box of level 'confined' does not exist yet.",
-                fix="Choose --sandbox strict, or --sandbox none.",
-            )
+            return _confined_box()
+
+
+def _confined_box() -> ConfinedBox:
+    if platform.system() != "Linux" or not knows(platform.machine()):
+        raise SandboxError(f"There is no confined box for {platform.system()} on {platform.machine()}.")
+    box = ConfinedBox()
+    if refusal := try_box(box):
+        raise SandboxError("The confined box does not work on this machine.", why=refusal)
+    return box
 
 
 def _strict_box() -> StrictBox:
@@ -120,6 +131,7 @@ async def _try(box: Box) -> str | None:
                         str(secret),
                         str(listener.getsockname()[1]),
                         os.readlink("/proc/self/ns/pid"),
+                        box.level.value,
                     ),
                     environment={},
                     limits=Limits(),

@@ -214,17 +214,27 @@ class StrictBoxed:
         return BoxEnd(ran=False, exit=None, seconds=seconds)
 
 
+def kernel_limits(limits: Limits) -> dict[int, int]:
+    """What the kernel enforces for each process, by kind; no more than the agent itself may have."""
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_DATA: limits.memory_bytes,
+        resource.RLIMIT_FSIZE: limits.disk_bytes,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+    }
+    hard = {kind: resource.getrlimit(kind)[1] for kind in wanted}
+    return {
+        kind: value if hard[kind] == resource.RLIM_INFINITY else min(value, hard[kind])
+        for kind, value in wanted.items()
+    }
+
+
 def set_limits(process: int, limits: Limits, *, processes: int | None = None) -> None:
     """Set what the kernel itself enforces, a process each, on `process` and all that it will start."""
-    wanted = [
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_DATA, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.disk_bytes),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-    ]
+    wanted = kernel_limits(limits)
     if processes is not None:
-        wanted.append((resource.RLIMIT_NPROC, processes))
-    for kind, value in wanted:
+        wanted[resource.RLIMIT_NPROC] = processes
+    for kind, value in wanted.items():
         try:
             resource.prlimit(process, kind, (value, value))
         except (ValueError, PermissionError):  # the agent itself may have less
