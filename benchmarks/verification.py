@@ -148,7 +148,7 @@ def one_large_job(node: Identity, roster: Roster, folder: Path) -> None:
     )
     journal.commit()
     at.append(clock())
-    shelf = Shelf(folder / "mounts", RosterKeeper(roster), node.id, Limits(), SandboxLevel.STRICT)
+    shelf = Shelf(folder / "mounts", RosterKeeper(roster), node.id, Limits(), SandboxLevel.STRICT, node.id)
     id_ = job_id_candidates(job.digest)[0]
     shelf.put(id_, job.envelope, time.time())
     for start in range(0, INPUTS, RANGE):

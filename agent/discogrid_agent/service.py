@@ -133,7 +133,9 @@ class Service:
         self._terms = Terms(self._rules, Ledger(self._folder / "ledger.sqlite"), lambda: self._grid.roster)
         trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
         limits = self._limits.capped(self._terms.limits)
-        self._shelf = Shelf(trees, self._grid.keeper, coordinator, limits, self._box.level)
+        self._shelf = Shelf(
+            trees, self._grid.keeper, coordinator, limits, self._box.level, self._grid.identity.id
+        )
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._silence = Silence(self._loop.time())

@@ -30,9 +30,19 @@ class Shelf:
     """Jobs by id. Nothing gets on it that a submitter of this grid did not sign for this coordinator."""
 
     def __init__(
-        self, folder: Path, keeper: RosterKeeper, coordinator: NodeId, owner: Limits, box: SandboxLevel
+        self,
+        folder: Path,
+        keeper: RosterKeeper,
+        coordinator: NodeId,
+        owner: Limits,
+        box: SandboxLevel,
+        me: NodeId,
     ) -> None:
-        """`folder` takes the mount trees; what another process left there goes away. `box` is what tasks run in."""
+        """`folder` takes the mount trees; what another process left there goes away. `box` is what tasks run in.
+
+        `me` is this node: without a box, only what its own key has signed may run.
+        """
+        self._me = me
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700, parents=True)
         folder.chmod(0o711)  # a task of another uid passes through to its own tree
@@ -68,6 +78,8 @@ class Shelf:
             raise SignatureRefused(
                 f"the job demands the box {needed.value!r}, this agent's is {self._box.value!r}"
             )
+        if self._box is SandboxLevel.NONE and job.manifest.submitter != self._me:
+            raise SignatureRefused("this agent has no box, so that it runs what its own key has signed alone")
         owned = Owned(id_, job, job.manifest.limits.capped(self.owner))
         self._jobs[id_] = owned
         return owned

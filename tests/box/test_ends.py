@@ -188,13 +188,13 @@ async def test_memory_that_processes_share_counts_once(any_bench: Bench) -> None
         "import mmap; kept = mmap.mmap(-1, 200 << 20); kept.write(bytes(200 << 20)); fd = os.open('/dev/null', 1)",
     ],
 )
-async def test_memory_outside_of_a_process_counts(bench: Bench, how: str) -> None:
-    ended = await bench.run(
+async def test_memory_outside_of_a_process_counts(strict_bench: Bench, how: str) -> None:
+    ended = await strict_bench.run(
         f"import os, time\n{how}\nfor _ in range(200): os.write(fd, bytes(1 << 20))\ntime.sleep(60)\n",
         limits=Limits(memory_bytes=128 * MIB, seconds=30),
     )
     exceeded(ended, "memory")
-    await next_task_works(bench)
+    await next_task_works(strict_bench)
 
 
 async def test_a_fork_bomb_is_stopped_by_name(bench: Bench) -> None:
@@ -228,8 +228,8 @@ async def test_a_file_over_the_disk_limit_is_told_so(any_bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("where", [".", "/tmp", "run-result"])
-async def test_many_files_over_the_disk_limit_are_stopped(bench: Bench, where: str) -> None:
-    ended = await bench.run(
+async def test_many_files_over_the_disk_limit_are_stopped(strict_bench: Bench, where: str) -> None:
+    ended = await strict_bench.run(
         f"import time\nfor i in range(30): open(f'{where}/f{{i}}', 'wb').write(bytes(1 << 20))\ntime.sleep(60)\n",
         limits=Limits(disk_bytes=20 * MIB, seconds=30),
     )

@@ -11,6 +11,7 @@ import pytest
 
 from discogrid_agent.sandbox.box import Box
 from tests.box.bench import appeared, gone
+from tests.box.conftest import LEVELS
 from tests.box.test_ends import daemons
 
 AGENT = Path(__file__).with_name("lone_agent.py")
@@ -42,7 +43,8 @@ class LoneAgent:
 
 
 @pytest.mark.parametrize(
-    ("level", "guard"), [("strict", "alone"), ("strict", "guarded"), ("none", "guarded")]
+    ("level", "guard"),
+    [("strict", "alone"), *((level, "guarded") for level in LEVELS)],
 )
 async def test_nothing_survives_a_killed_agent(tmp_path: Path, strict: Box, level: str, guard: str) -> None:
     mark = f"survivor-{os.getpid()}-{level}-{guard}"

@@ -51,8 +51,8 @@ async def test_without_an_input_there_is_no_argument(any_bench: Bench) -> None:
     assert stdout(ended) == "[]\n"
 
 
-async def test_the_work_folder_is_local(bench: Bench) -> None:
-    ended = await bench.run(
+async def test_the_work_folder_is_local(strict_bench: Bench) -> None:
+    ended = await strict_bench.run(
         "import os; print(os.getcwd()); open('/local/run-result/a', 'w').write('a'); print(sorted(os.listdir('/local')))"
     )
     assert stdout(ended) == "/local\n['script.py', 'run-result']\n" or "'run-result', 'script.py'" in stdout(
@@ -77,9 +77,11 @@ async def test_the_variables_of_a_task(any_bench: Bench) -> None:
     assert seen["LANG"] == "C.UTF-8"
 
 
-async def test_a_strict_task_has_no_other_variable(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_strict_task_has_no_other_variable(
+    strict_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OWNERS_SECRET", "hush")
-    ended = await bench.run("import json, os; print(json.dumps(dict(os.environ)))")
+    ended = await strict_bench.run("import json, os; print(json.dumps(dict(os.environ)))")
     seen = json.loads(stdout(ended))
     assert seen["HOME"] == seen["TMPDIR"] == "/tmp"
     known = {"HOME", "TMPDIR", "LANG", "PATH", "PWD", "PYTHONUNBUFFERED", "LC_CTYPE"}
@@ -121,13 +123,13 @@ async def test_ffmpeg_is_on_the_path(bench: Bench) -> None:
     assert outputs(ended) == ["a.mp4"]
 
 
-async def test_a_script_that_knows_only_the_labs_contract(bench: Bench, tmp_path: Path) -> None:
+async def test_a_script_that_knows_only_the_labs_contract(strict_bench: Bench, tmp_path: Path) -> None:
     if find_ffmpeg() is None:
         pytest.skip("this machine has no ffmpeg, and imageio-ffmpeg is not installed")
     tree = tmp_path / "assets"
     (tree / "models").mkdir(parents=True)
     (tree / "models" / "shape.dat").write_text("landmarks")
-    ended = await bench.run(
+    ended = await strict_bench.run(
         "import os, subprocess, sys\n"
         "name = sys.argv[1]\n"
         "assert os.path.basename(name) == name and os.path.exists(name)\n"
@@ -148,9 +150,9 @@ async def test_a_script_that_knows_only_the_labs_contract(bench: Bench, tmp_path
 
 
 async def test_a_mount_that_would_hide_the_agents_python_is_refused_by_name(
-    bench: Bench, tmp_path: Path
+    strict_bench: Bench, tmp_path: Path
 ) -> None:
-    ended = await bench.run("print(1)", mounts=((str(Path(sys.prefix).parent), tmp_path),))
+    ended = await strict_bench.run("print(1)", mounts=((str(Path(sys.prefix).parent), tmp_path),))
     assert ended.outcome is Outcome.BOX_FAILED
     assert "would hide" in ended.reason  # this agent's Python, or /tmp when it lies there
     assert ended.retryable
@@ -220,13 +222,13 @@ async def test_network_is_refused_not_forgotten(bench: Bench) -> None:
     assert "network" in ended.reason
 
 
-async def test_the_record_of_an_attempt(bench: Bench) -> None:
-    task = bench.task(
+async def test_the_record_of_an_attempt(strict_bench: Bench) -> None:
+    task = strict_bench.task(
         "import os; open('run-result/a.txt', 'w').write('abc'); os.symlink('/etc/passwd', 'run-result/b')",
         input_name="in.txt",
         limits=Limits(seconds=30),
     )
-    ended = await bench.runner.run(task)
+    ended = await strict_bench.runner.run(task)
     record = json.loads(content(ended, "DiscoTask.json"))
     assert record["schema"] == "discogrid.task/1"
     assert (record["job"], record["task"], record["index"]) == ("k3f9", task.label, task.attempt.index)
@@ -242,19 +244,19 @@ async def test_the_record_of_an_attempt(bench: Bench) -> None:
     assert record["skipped"] == [{"name": "b", "why": "it is a symbolic link, not a regular file"}]
 
 
-async def test_two_tasks_at_once_do_not_meet(bench: Bench) -> None:
+async def test_two_tasks_at_once_do_not_meet(strict_bench: Bench) -> None:
     script = (
         f"import os, sys, time\nown = {OWN_PYTHON_IN_TMP!r}\n"
         "open('/tmp/' + sys.argv[1], 'w'); open('/dev/shm/' + sys.argv[1], 'w')\n"
         "time.sleep(0.3)\n"
         "print([name for name in os.listdir('/tmp') if name not in own], os.listdir('/dev/shm'), len([p for p in os.listdir('/proc') if p.isdigit()]))\n"
     )
-    ended = await asyncio.gather(*(bench.run(script, input_name=name) for name in ("a", "b")))
+    ended = await asyncio.gather(*(strict_bench.run(script, input_name=name) for name in ("a", "b")))
     assert [stdout(one) for one in ended] == ["['a'] ['a'] 2\n", "['b'] ['b'] 2\n"]
 
 
-async def test_semaphores_and_processes_of_python_work(bench: Bench) -> None:
-    ended = await bench.run(
+async def test_semaphores_and_processes_of_python_work(strict_bench: Bench) -> None:
+    ended = await strict_bench.run(
         "from multiprocessing import Lock, Pool\n"
         "def square(x): return x * x\n"
         "if __name__ == '__main__':\n"
@@ -263,8 +265,8 @@ async def test_semaphores_and_processes_of_python_work(bench: Bench) -> None:
     assert stdout(ended) == "285\n", stderr(ended)
 
 
-async def test_who_and_where_a_task_is(bench: Bench) -> None:
-    ended = await bench.run(
+async def test_who_and_where_a_task_is(strict_bench: Bench) -> None:
+    ended = await strict_bench.run(
         "import getpass, os, socket; print(os.getuid(), getpass.getuser(), socket.gethostname(), os.path.expanduser('~'))"
     )
     assert stdout(ended) == "1000 task task /tmp\n"
@@ -283,7 +285,7 @@ async def test_an_agent_that_is_root_runs_tasks_as_nobody_of_this_machine(bench:
     assert owners == {60790}
 
 
-async def test_the_next_task_gets_cleared_folders_with_nothing_of_the_last_one(bench: Bench) -> None:
+async def test_the_next_task_gets_cleared_folders_with_nothing_of_the_last_one(strict_bench: Bench) -> None:
     litter = (
         "import os\n"
         "for folder in ('.', 'run-result', '/tmp'):\n"
@@ -294,13 +296,13 @@ async def test_the_next_task_gets_cleared_folders_with_nothing_of_the_last_one(b
         "left = [name for name in os.listdir('/tmp') if name not in own]\n"
         "print(sorted(os.listdir('.')), os.listdir('run-result'), left)"
     )
-    first = await bench.run(litter)
-    kept = [entry.stat().st_ino for entry in (bench.folder / "agent" / "attempts").iterdir()]
-    second = await bench.run(look)
+    first = await strict_bench.run(litter)
+    kept = [entry.stat().st_ino for entry in (strict_bench.folder / "agent" / "attempts").iterdir()]
+    second = await strict_bench.run(look)
 
     assert first.outcome is second.outcome is Outcome.SUCCEEDED
     assert stdout(second) == "['run-result', 'script.py'] [] []\n"
-    assert [entry.stat().st_ino for entry in (bench.folder / "agent" / "attempts").iterdir()] == kept
+    assert [entry.stat().st_ino for entry in (strict_bench.folder / "agent" / "attempts").iterdir()] == kept
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,9 @@ async def test_the_next_task_gets_cleared_folders_with_nothing_of_the_last_one(b
         "[open(f'{n:0>200}', 'w') for n in range(200)]",
     ],
 )
-async def test_folders_that_bear_a_trace_of_a_task_are_not_used_again(bench: Bench, trace: str) -> None:
-    await bench.run(f"import os; {trace}")
+async def test_folders_that_bear_a_trace_of_a_task_are_not_used_again(
+    strict_bench: Bench, trace: str
+) -> None:
+    await strict_bench.run(f"import os; {trace}")
 
-    assert not list((bench.folder / "agent" / "attempts").iterdir())
+    assert not list((strict_bench.folder / "agent" / "attempts").iterdir())

@@ -76,7 +76,14 @@ async def test_the_largest_job_is_taken_in_and_every_range_of_it_proven_by_an_ag
         await agent.ask(hello(Role.AGENT), Welcome)
         id_ = await submitted(house, grid, job, leaves)
         assert not isinstance(id_, Refused)
-        shelf = Shelf(tmp_path / "mounts", grid.keeper, grid.coordinator.id, Limits(), SandboxLevel.STRICT)
+        shelf = Shelf(
+            tmp_path / "mounts",
+            grid.keeper,
+            grid.coordinator.id,
+            Limits(),
+            SandboxLevel.STRICT,
+            grid.agent.id,
+        )
         spec = await agent.next(JobSpec)
         shelf.put(id_, spec.payload[0], job.manifest.issued)
         sent = await agent.next(RunTasks)

@@ -13,7 +13,7 @@ from discogrid.archive import pack_tree
 from discogrid.blobs import digest_of
 from discogrid.bundle import Job, Leaf, check_tasks, decode_leaf, encode_leaf, job_id_candidates
 from discogrid.errors import SignatureRefused, WireError
-from discogrid.types import Digest, FileRef, JobId, Limits, Mount, Requirements, Run, SandboxLevel
+from discogrid.types import Digest, FileRef, JobId, Limits, Mount, NodeId, Requirements, Run, SandboxLevel
 from discogrid.wire import pack_parts
 from discogrid_agent.shelf import Shelf
 from tests.trust.forge import HOUR, NOW, cast, leaves_of, ref
@@ -31,8 +31,13 @@ def shelf(tmp_path: Path) -> Shelf:
     return new_shelf(tmp_path)
 
 
-def new_shelf(folder: Path, owner: Limits | None = None, box: SandboxLevel = SandboxLevel.STRICT) -> Shelf:
-    return Shelf(folder / "mounts", GRID.keeper, GRID.coordinator.id, owner or Limits(), box)
+def new_shelf(
+    folder: Path,
+    owner: Limits | None = None,
+    box: SandboxLevel = SandboxLevel.STRICT,
+    me: NodeId = GRID.agent.id,
+) -> Shelf:
+    return Shelf(folder / "mounts", GRID.keeper, GRID.coordinator.id, owner or Limits(), box, me)
 
 
 def parcel(start: int, stop: int, job: JobId = ID) -> tuple[list[Run], bytes, bytes]:
@@ -257,7 +262,7 @@ def test_a_mount_that_would_hide_the_system_is_refused(shelf: Shelf, target: str
 
 @pytest.mark.parametrize("box", SandboxLevel)
 def test_a_job_is_not_run_in_a_weaker_box_than_it_demands(tmp_path: Path, box: SandboxLevel) -> None:
-    shelf = new_shelf(tmp_path, box=box)
+    shelf = new_shelf(tmp_path, box=box, me=GRID.submitter.id)
     for needed in SandboxLevel:
         job = GRID.job(LEAVES, requirements=Requirements(sandbox=needed))
         id_ = job_id_candidates(job.digest)[0]
@@ -299,3 +304,12 @@ def test_first_tasks_that_start_together_find_the_mount_whole(shelf: Shelf, tmp_
     assert found == [("/home/codelab", 300)] * 6
     shelf.drop(owned.id)
     assert not list((tmp_path / "mounts").iterdir())
+
+
+def test_without_a_box_an_agent_runs_what_its_own_key_has_signed_alone(tmp_path: Path) -> None:
+    weak = GRID.job(LEAVES, requirements=Requirements(sandbox=SandboxLevel.NONE))
+    id_ = job_id_candidates(weak.digest)[0]
+    with pytest.raises(SignatureRefused, match="no box"):
+        new_shelf(tmp_path / "another's", box=SandboxLevel.NONE).put(id_, weak.envelope, NOW)
+    new_shelf(tmp_path / "confined", box=SandboxLevel.CONFINED).put(id_, weak.envelope, NOW)
+    new_shelf(tmp_path / "own", box=SandboxLevel.NONE, me=GRID.submitter.id).put(id_, weak.envelope, NOW)
