@@ -33,6 +33,7 @@ COORDINATOR_VARIABLE = "DISCOGRID_COORDINATOR"
 ADDRESS_FILE = "address.json"
 GRID_FILE = "grid.json"
 IDENTITY_FILE = "identity.json"
+OLD_IDENTITY_FILE = "identity.old.json"
 NEXT_IDENTITY_FILE = "identity.next.json"
 PORT_DEFAULT = 7717
 GRID_NAME_CHARACTERS_MAX = 32
@@ -87,10 +88,13 @@ def open_grid(name: str) -> Grid:
     return Grid(name, identity, keeper, _address(name, folder))
 
 
-def adopt_grid(owner: bytes, envelope: bytes, endpoint: str | None, now: float) -> Grid:
+def adopt_grid(
+    owner: bytes, envelope: bytes, endpoint: str | None, now: float, identity: Identity | None = None
+) -> Grid:
     """Join: keep the roster (an envelope) of the grid whose owner has this public key, and where it answers.
 
-    The grid is called as its owner calls it, unless another one here has that name. To join again keeps the folder.
+    The grid is called as its owner calls it, unless another one here has that name. To join again keeps the folder, but
+    not keys that this machine had in the grid before, when `identity`, which the roster names, has others.
     SignatureRefused when the roster is not the owner's or its time is over.
     """
     roster = open_roster(envelope, owner, now)
@@ -102,6 +106,9 @@ def adopt_grid(owner: bytes, envelope: bytes, endpoint: str | None, now: float) 
     _remember_owner(folder, owner)
     if endpoint is not None:
         remember_address(name, endpoint)
+    before = folder / IDENTITY_FILE
+    if identity is not None and before.exists() and load_or_create(before).id != identity.id:
+        before.replace(folder / OLD_IDENTITY_FILE)
     return Grid(name, load_or_create(_identity_file(folder)), keeper, endpoint)
 
 

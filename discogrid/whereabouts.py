@@ -55,6 +55,13 @@ async def coordinator_answers(grid: Grid, endpoint: str) -> bool:
     return await transport.proves_key(endpoint, keys, grid.roster.coordinator().curve)
 
 
+async def lets_in(grid: Grid) -> bool:
+    """Whether the grid's coordinator is in reach and takes this node, wherever it answers now."""
+    if grid.endpoint is not None and await coordinator_answers(grid, grid.endpoint):
+        return True
+    return await find_coordinator(grid) is not None
+
+
 async def moved_to(grid: Grid, endpoint: str) -> str | None:
     """Another address at which a coordinator answers that no longer does so at `endpoint`; None: stay and wait."""
     if not endpoint.startswith("tcp://"):

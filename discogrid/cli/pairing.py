@@ -29,10 +29,11 @@ from discogrid.pairing.invitations import CODE_S, TOKEN_S, TOKEN_S_MAX, USES_MAX
 from discogrid.pairing.join import Secret
 from discogrid.pairing.join import join as join_by
 from discogrid.pairing.nearby import ASKS
-from discogrid.pairing.tokens import parse_token
+from discogrid.pairing.tokens import Token, parse_token
 from discogrid.quantities import duration_text
 from discogrid.trust.owner import Owner
 from discogrid.types import Role
+from discogrid.whereabouts import lets_in
 
 LISTEN_DEFAULT = "0.0.0.0:7718"
 TOKEN_FILE_BYTES_MAX = 8192
@@ -117,13 +118,26 @@ async def _invite(
     roles: frozenset[Role],
     where: Address,
 ) -> ExitCode:
+    joined: list[Joined] = []
+    troubles: list[Trouble] = []
+
+    def told(news: News) -> None:
+        match news:
+            case Joined():
+                joined.append(news)
+            case Trouble():
+                troubles.append(news)
+            case GuessedWrong():
+                pass
+        _tell(console, news)
+
     async with (
         AsyncClient(grid) as client,
         inviting(
             grid,
             owner,
             client,
-            lambda news: _tell(console, news),
+            told,
             token=token,
             seconds=seconds,
             uses=uses,
@@ -136,14 +150,22 @@ async def _invite(
         reason = await offer.ended()
     if reason is Reason.BURNT:
         raise PairingFailed(
-            "the code was burnt by a wrong guess; nobody joined",
+            "the code was burnt by a wrong guess; it opens nothing any more",
             why="It was mistyped, or somebody on this network tried to get in.",
             fix="Run `discogrid invite` again for another code.",
         )
     if reason is Reason.EXPIRED:
         console.narration.warn("The invitation has expired.")
-        return ExitCode.WAIT_TIMED_OUT
-    return ExitCode.SUCCEEDED
+        return ExitCode.SUCCEEDED if joined else ExitCode.WAIT_TIMED_OUT
+    if joined:
+        return ExitCode.SUCCEEDED
+    if troubles:
+        return troubles[-1].error.exit_code
+    raise PairingFailed(
+        "nobody joined, and the code is used",
+        why="A machine that knew it was lost on the way.",
+        fix="Run `discogrid invite` again for another code.",
+    )
 
 
 def _show(console: Console, offer: Offer, *, token: bool, seconds: float, uses: int) -> None:
@@ -173,7 +195,8 @@ def _tell(console: Console, news: News) -> None:
             )
             if not kept:
                 console.narration.warn(
-                    "It has not confirmed that it kept what it needs. If it does not appear, invite it again."
+                    "It has not confirmed that it kept what it needs. If it does not appear, invite it again,"
+                    f" or put it out: discogrid trust rm {printable(member.name)}"
                 )
         case GuessedWrong(_, source, burnt):
             console.narration.warn(
@@ -195,24 +218,34 @@ def join(console: Console, code: str | None, *, token_file: Path | None, name: s
 
 
 def join_grid(code: str | None, token_file: Path | None, name: str | None, roles: tuple[Role, ...]) -> Grid:
-    """Join by a code or a token; what `join` and `agent --join` do.
-
-    A token of a grid in which this machine has the roles already is not used again: a service may start with it.
-    """
+    """Join by a code or a token; what `join` and `agent --join` do."""
     if (code is None) == (token_file is None):
         raise UsageError(
             "to join takes a code or a token", fix="discogrid join 4-crater-mango, or --token-file FILE"
         )
+    if code is None:
+        return asyncio.run(_join_by_token(parse_token(_token(token_file)), name or _host_name(), roles))
     identity = load_or_create(places.identity_file())
-    if code is not None:
-        secret = Secret.of(parse_target(code))
-    else:
-        token = parse_token(_token(token_file))
-        known = grid_of(lambda owner: hashlib.sha256(owner).digest() == token.fingerprint)
-        if known is not None and all(known.roster.may(known.identity.id, role) for role in roles):
-            return known
-        secret = Secret.of(token)
-    return asyncio.run(join_by(secret, identity, name or socket.gethostname(), roles))
+    return asyncio.run(join_by(Secret.of(parse_target(code)), identity, name or _host_name(), roles))
+
+
+async def _join_by_token(token: Token, name: str, roles: tuple[Role, ...]) -> Grid:
+    """A service may start with a token each time: it is used only by a machine that its grid does not let in."""
+    known = grid_of(lambda owner: hashlib.sha256(owner).digest() == token.fingerprint)
+    member = known is not None and all(known.roster.may(known.identity.id, role) for role in roles)
+    if known is not None and member and await lets_in(known):
+        return known
+    identity = known.identity if known is not None else load_or_create(places.identity_file())
+    try:
+        return await join_by(Secret.of(token), identity, name, roles)
+    except GridError:
+        if known is not None and member:
+            return known  # neither answers now; whoever is a member waits for the coordinator
+        raise
+
+
+def _host_name() -> str:
+    return socket.gethostname()
 
 
 def ask_for_code(console: Console, name: str) -> str:

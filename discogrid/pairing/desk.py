@@ -38,6 +38,7 @@ from discogrid.trust.roster import Member
 from discogrid.types import Role
 
 SALT_BYTES = 32
+GUESSES_TOLD_MAX = 20  # a token is not burnt, and guessing at it does not fill a terminal
 ASKABLE = frozenset({Role.AGENT, Role.SUBMITTER})
 """Roles that a machine may ask for by itself."""
 
@@ -94,6 +95,7 @@ class Desk:
         self._told = told
         self._invitations: dict[str, Invitation] = {}
         self._calls: dict[Line, _Call] = {}
+        self._guesses = 0
         self._changed = asyncio.Event()
         self._listener = Listener(self._machine, self._answer, self._ended)
 
@@ -170,8 +172,8 @@ class Desk:
             roles = self._roles(self._invitations[call.nameplate], introduction)
             wanted = member_of(introduction.statement, introduction.name, roles)
             call.member, grant = await self._admit(wanted, line.here)
-        except DiscogridError as error:
-            self._told(Trouble(error))
+        except (DiscogridError, OSError) as error:
+            self._told(Trouble(error if isinstance(error, DiscogridError) else _unkept(error)))
             return Withdrawn(Reason.FAILED)
         return Spoken(self._owner.seal(PAIRING_TYPE, call.statement), encode_grant(grant))
 
@@ -195,7 +197,9 @@ class Desk:
             self._invitations[call.nameplate] = burnt
             if burnt.burnt:
                 self._withdraw(call.nameplate, Reason.BURNT, but=line)
-            self._told(GuessedWrong(call.nameplate, line.source, burnt.burnt))
+            self._guesses += 1
+            if burnt.burnt or self._guesses <= GUESSES_TOLD_MAX:
+                self._told(GuessedWrong(call.nameplate, line.source, burnt.burnt))
         if call.member is not None:
             self._told(Joined(call.member, isinstance(end, Paired)))
 
@@ -204,3 +208,9 @@ class Desk:
         for line, call in list(self._calls.items()):
             if line is not but and call.nameplate == nameplate and not call.claimed:
                 line.feed(Withdrawn(reason))
+
+
+def _unkept(error: OSError) -> DiscogridError:
+    return DiscogridError(
+        f"the new roster could not be kept on this machine: {error.strerror}", fix="Nobody was let in."
+    )

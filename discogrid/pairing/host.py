@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from discogrid.client import AsyncClient
 from discogrid.discovery import EVERYWHERE, PAIRING, Announcement, addresses_of, own_addresses
 from discogrid.grid import Grid
 from discogrid.pairing.addresses import PORT_DEFAULT, Address
+from discogrid.pairing.admission import Admission
 from discogrid.pairing.codes import NAMEPLATE_MAX, Code, new_code
 from discogrid.pairing.desk import Desk, News
 from discogrid.pairing.frames import Reason
@@ -63,17 +63,13 @@ async def inviting(
 
     `client` is connected to the grid's coordinator, which is told of every newer roster first.
     """
-    admitting = asyncio.Lock()
+    admission = Admission(grid, owner, client.publish)
 
     async def admit(member: Member, here: str) -> tuple[Member, Grant]:
-        async with admitting:
-            now = time.time()
-            newer = owner.admit(grid.roster, member, now)
-            grid.keeper.offer(newer.envelope, now)
-            await client.publish(newer.envelope)
-        known = newer.member(member.id)
+        roster = await admission.admit(member)
+        known = roster.member(member.id)
         assert known is not None
-        return known, Grant(newer.envelope, endpoints_for(grid.endpoint or "", here))
+        return known, Grant(roster.envelope, endpoints_for(grid.endpoint or "", here))
 
     desk = Desk(owner.identity, admit, told)
     bound = await desk.open(host, port)

@@ -132,7 +132,7 @@ class _Joining:
             raise SignatureRefused("the grid's roster does not name this machine; nothing was joined")
         grid = Grid("", self._identity, RosterKeeper(roster), None)
         endpoint = await _that_answers(grid, grant.endpoints)
-        return adopt_grid(heard.public, grant.roster, endpoint, now)
+        return adopt_grid(heard.public, grant.roster, endpoint, now, self._identity)
 
 
 async def _that_answers(grid: Grid, endpoints: tuple[str, ...]) -> str | None:

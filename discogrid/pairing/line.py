@@ -86,6 +86,7 @@ class Line:
                 else:
                     self.feed(await self._next())
         finally:
+            self.feed(LineClosed())  # nothing, unless it was cancelled or an answer failed
             await self._close()
         return self.end
 

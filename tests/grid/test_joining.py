@@ -1,5 +1,9 @@
 """`invite`, `join` and `agent --join` as their users type them: two homes, one code, real processes."""
 
+import os
+import signal
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from discogrid.keys import new_identity
+from discogrid.pairing.codes import parse_target
+from discogrid.pairing.handshake import Confirmed, FrameArrived, Joiner, LineOpened, Party, Send
+from discogrid.pairing.spake import ENTROPY_BYTES
 from tests.grid.machines import Machine, until
 
 
@@ -43,6 +51,11 @@ class Invitation:
         return until(
             lambda: next((w for w in self.said.split() if w.startswith(f"{self.secret}@")), "")
         ).rstrip(".")
+
+    def withdrawn(self) -> int:
+        """Ctrl-C in its terminal."""
+        self._process.send_signal(signal.SIGINT)
+        return self.ended()
 
     def ended(self) -> int:
         code = self._process.wait(30)
@@ -94,6 +107,62 @@ def test_a_token_joins_machines_that_nobody_sits_at_and_may_stay_in_their_servic
         lent.wait()
         until(lambda: not machine.live_agents())
     assert invitation.ended() == 0
+
+
+def test_a_banned_machine_comes_back_by_a_new_token_and_not_by_the_one_it_still_has(
+    machine: Machine, guest: Machine
+) -> None:
+    machine.coordinate()
+    first = Invitation(machine, "--token", "--uses", "9")
+    token = guest.write("token", first.secret + "\n")
+    agent = ("agent", "--token-file", str(token), "--name", "cellar", "--slots", "1")
+    lent = guest.start(*agent)
+    until(lambda: machine.live_agents() == ["cellar"])
+    assert machine.run("agents", "ban", "cellar").returncode == 0
+    lent.wait(30)
+
+    guest.run(*agent)  # as its service does, which starts it again
+    assert "cellar was put out of the grid while this invitation was open" in first.said
+    assert machine.live_agents() == []
+
+    assert first.withdrawn() == 130
+    second = Invitation(machine, "--token")
+    guest.write("token", second.secret + "\n")
+    guest.start(*agent)
+    until(lambda: machine.live_agents() == ["cellar"])
+    assert second.ended() == 0
+
+
+def test_an_invitation_ends_with_the_reason_when_it_let_nobody_in(machine: Machine, guest: Machine) -> None:
+    coordinator = machine.coordinate()
+    invitation = Invitation(machine)
+    code = invitation.code
+    coordinator.terminate()
+    coordinator.wait()
+    joined = guest.run("join", code, "--name", "laptop")
+    assert joined.returncode == 7
+    assert "could not let this machine in" in joined.stderr
+    assert invitation.ended() == 3
+    assert "laptop was not let in" in invitation.said
+
+
+def test_a_machine_that_is_lost_after_it_proved_the_code_is_not_called_joined(machine: Machine) -> None:
+    machine.coordinate()
+    invitation = Invitation(machine)
+    target = parse_target(invitation.code)
+    assert target.address is not None
+    party = Party(new_identity().public, b"s" * 32, os.urandom(ENTROPY_BYTES))
+    joiner = Joiner(target.code.nameplate, target.code.password, party, 0.0)
+    with socket.create_connection((target.address.host, target.address.port)) as line:
+        told = joiner.handle(LineOpened(), 0.0)
+        while not any(isinstance(action, Confirmed) for action in told):
+            for action in told:
+                if isinstance(action, Send):
+                    line.sendall(struct.pack(">I", len(action.raw)) + action.raw)
+            (size,) = struct.unpack(">I", line.recv(4, socket.MSG_WAITALL))
+            told = joiner.handle(FrameArrived(line.recv(size, socket.MSG_WAITALL)), 0.0)
+    assert invitation.ended() == 7
+    assert "nobody joined, and the code is used" in invitation.said
 
 
 def test_a_wrong_code_is_burnt_and_both_terminals_say_so(machine: Machine, guest: Machine) -> None:

@@ -14,12 +14,15 @@ from discogrid.keys import new_identity
 from discogrid.pairing import join as joining
 from discogrid.pairing.addresses import Address
 from discogrid.pairing.codes import Code, Target, new_code
-from discogrid.pairing.desk import GuessedWrong, Joined, Trouble
-from discogrid.pairing.frames import Opening, Reply, decode, encode
+from discogrid.pairing.desk import GUESSES_TOLD_MAX, GuessedWrong, Joined, Trouble
+from discogrid.pairing.frames import Opening, Reason, Reply, decode, encode
+from discogrid.pairing.handshake import STEP_S, Event, Failed, Fault, Inviter, Paired, Party
 from discogrid.pairing.join import Secret, join
-from discogrid.pairing.line import CALLERS_AN_ADDRESS_MAX
+from discogrid.pairing.letters import Grant
+from discogrid.pairing.line import CALLERS_AN_ADDRESS_MAX, Line, Listener, Question
 from discogrid.pairing.spake import Exchange, Side
 from discogrid.pairing.tokens import Token
+from discogrid.trust.roster import Member
 from discogrid.types import Role
 from tests.pairing.house import House, inviting
 from tests.pairing.proxy import Change, between
@@ -293,3 +296,85 @@ async def test_noise_at_the_door_burns_nothing(noise: bytes) -> None:
         writer.write(noise)
         writer.close()
         await join(told(code, house.address), ME, "cellar", AGENT)
+
+
+async def test_a_flood_of_callers_who_never_prove_anything_keeps_nobody_out_who_comes_from_elsewhere() -> (
+    None
+):
+    async with inviting() as house:
+        code, flooded = house.code(), asyncio.Event()
+
+        async def flood() -> None:
+            share = Exchange(Side.JOINER, b"a guess", b"\x07" * 64).share
+            opening = encode(
+                Opening(version=1, nameplate=code.nameplate, pledge=b"p" * 32, share=share),
+            )
+            while True:
+                _, writer = await asyncio.open_connection(
+                    house.address.host, house.address.port, local_addr=("127.0.0.2", 0)
+                )
+                open_lines.append(writer)
+                writer.write(len(opening).to_bytes(4, "big") + opening)
+                if len(open_lines) >= 50:
+                    flooded.set()
+
+        open_lines: list[asyncio.StreamWriter] = []
+        flooding = [asyncio.create_task(flood()) for _ in range(4)]
+        await asyncio.wait_for(flooded.wait(), 20)
+        await join(told(code, house.address), ME, "cellar", AGENT)
+        for task in flooding:
+            task.cancel()
+        await asyncio.gather(*flooding, return_exceptions=True)
+        for writer in open_lines:
+            writer.close()
+        assert not any(isinstance(news, GuessedWrong) for news in house.news)  # to ask is no guess
+
+
+@pytest.mark.parametrize("says", [b"", b"\x00\x00\x00\x80\x00\x00"], ids=["nothing", "half a frame"])
+async def test_a_caller_who_is_slow_is_hung_up_on_in_time(says: bytes) -> None:
+    """Its patience is nearly over when it starts: what it says in between does not begin it anew."""
+    party = Party(ME.public, b"s" * 32, b"e" * 64)
+    ends: list[Paired | Failed] = []
+
+    async def answer(_line: Line, _question: Question) -> Event:
+        raise AssertionError("it asked for nothing")
+
+    listener = Listener(
+        lambda now: Inviter(party, now - STEP_S + 0.3), answer, lambda _, end: ends.append(end)
+    )
+    port = await listener.open("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for byte in says:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    assert await asyncio.wait_for(reader.read(), 3.0) == b""
+    assert [end.fault for end in ends if isinstance(end, Failed)] == [Fault.SILENT]
+    writer.close()
+    await listener.close()
+
+
+async def test_an_owner_whose_disk_is_full_lets_nobody_in_and_the_invitation_ends() -> None:
+    async with inviting() as house:
+
+        async def admit(_member: Member, _here: str) -> tuple[Member, Grant]:
+            raise OSError(28, "No space left on device")
+
+        house.desk._admit = admit
+        code = house.code()
+        with pytest.raises(PairingFailed, match="could not let this machine in"):
+            await join(told(code, house.address), ME, "cellar", AGENT)
+        assert "No space left" in (await house.next(Trouble)).error.what
+        assert await house.desk.ended(code.nameplate) is Reason.USED
+
+
+async def test_guesses_at_a_token_do_not_burn_it_and_do_not_fill_the_terminal() -> None:
+    async with inviting() as house:
+        token = token_of(house)
+        house.offer(token.nameplate, token.password, guessable=False)
+        for _ in range(GUESSES_TOLD_MAX + 2):
+            wrong = replace(Secret.of(token), password=b"another")
+            with pytest.raises(PairingFailed):
+                await join(wrong, ME, "cellar", AGENT)
+        assert sum(isinstance(news, GuessedWrong) for news in house.news) == GUESSES_TOLD_MAX
+        await join(Secret.of(token), ME, "cellar", AGENT)

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from discogrid.errors import GridError, SignatureRefused, UsageError
-from discogrid.grid import HOME, OWN, adopt_grid, choose_grid, joined, open_grid, remember_address
+from discogrid.grid import (
+    HOME,
+    OWN,
+    adopt_grid,
+    adopt_keys,
+    choose_grid,
+    joined,
+    open_grid,
+    remember_address,
+    renewed_keys,
+)
 from discogrid.keys import new_identity, shown_id, to_json, typed_id
 from discogrid.trust.owner import Owner, member_of
 from discogrid.trust.roster import Roster
@@ -49,6 +59,17 @@ def test_two_grids_of_one_name_and_the_reserved_ones_are_told_apart() -> None:
         "grid",
         "x",
     ]
+
+
+def test_to_join_again_with_other_keys_puts_those_of_before_aside() -> None:
+    owner, roster = another_grid("attic")
+    adopt_grid(owner.public, roster.envelope, THERE, NOW)
+    exchanged, node = renewed_keys(open_grid("attic")), open_grid("attic").identity
+    adopt_keys(open_grid("attic"))
+    assert open_grid("attic").identity.id == exchanged.id
+    assert adopt_grid(owner.public, roster.envelope, THERE, NOW, exchanged).identity.id == exchanged.id
+    assert adopt_grid(owner.public, roster.envelope, THERE, NOW, node).identity.id == node.id
+    assert open_grid("attic").identity.id == node.id
 
 
 def test_to_join_again_keeps_the_folder_and_never_an_older_roster() -> None:
