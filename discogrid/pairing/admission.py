@@ -9,6 +9,7 @@ from discogrid.grid import Grid
 from discogrid.trust.owner import Owner
 from discogrid.trust.roster import Member, Roster
 
+PUBLISH_S = 10.0  # somebody sits at the machine that waits for it
 TRIES_MAX = 5  # against other processes of this home that change the roster at the same time
 
 
@@ -32,13 +33,14 @@ class Admission:
         async with self._one:
             newer = self._next(member)
             try:
-                await self._publish(newer.envelope)
-            except DiscogridError as error:
-                raise GridError(
-                    f"{member.name} was not let in: {error.what}",
-                    why=error.why,
-                    fix=f"Invite it again when the coordinator is in reach, or: discogrid trust rm {member.name}",
+                async with asyncio.timeout(PUBLISH_S):
+                    await self._publish(newer.envelope)
+            except TimeoutError:
+                raise _untold(
+                    member, GridError(f"the coordinator did not answer within {PUBLISH_S:.0f} s")
                 ) from None
+            except DiscogridError as error:
+                raise _untold(member, error) from None
             self._pardoned.discard(member.id)
             return newer
 
@@ -56,6 +58,14 @@ class Admission:
                 return newer
             # Another process of this home kept a newer one: what it says must not be lost.
         raise GridError("the roster is changed by others all the time", fix="Try again.")
+
+
+def _untold(member: Member, error: DiscogridError) -> GridError:
+    return GridError(
+        f"{member.name} was not let in: {error.what}",
+        why=error.why,
+        fix=f"Invite it again when the coordinator is in reach, or: discogrid trust rm {member.name}",
+    )
 
 
 def _put_out(roster: Roster) -> set[str]:
