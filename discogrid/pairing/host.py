@@ -18,6 +18,7 @@ from discogrid.pairing.desk import Desk, News
 from discogrid.pairing.frames import Reason
 from discogrid.pairing.invitations import CODE_S, Invitation
 from discogrid.pairing.letters import Grant
+from discogrid.pairing.nearby import nameplates
 from discogrid.pairing.tokens import ADDRESSES_MAX, SECRET_BYTES, Token
 from discogrid.trust.owner import Owner
 from discogrid.trust.roster import Member
@@ -79,7 +80,7 @@ async def inviting(
         fingerprint = hashlib.sha256(owner.public).digest()
         secret = Token(secrets.token_bytes(SECRET_BYTES), fingerprint, addresses)
     else:
-        secret = new_code(1 + secrets.randbelow(NAMEPLATE_MAX), secrets.token_bytes(2))
+        secret = new_code(free_nameplate(await nameplates()), secrets.token_bytes(2))
     expires = asyncio.get_running_loop().time() + seconds
     desk.offer(Invitation(secret.nameplate, secret.password, expires, uses, guessable=not token, roles=roles))
     properties = {"v": "1", "plate": secret.nameplate}
@@ -89,6 +90,12 @@ async def inviting(
             yield Offer(secret, addresses, multicast, desk)
     finally:
         await desk.close()
+
+
+def free_nameplate(shown: frozenset[str]) -> int:
+    """One that nobody shows just now; any one when there is none left."""
+    every = range(1, NAMEPLATE_MAX + 1)
+    return secrets.choice([plate for plate in every if str(plate) not in shown] or every)
 
 
 def endpoints_for(endpoint: str, here: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Machines without a grid that ask to be adopted: what they say of themselves, which proves nothing."""
+"""Who else is about to pair on this network: what is said of that, which proves nothing."""
 
 from contextlib import aclosing
 from urllib.parse import urlsplit
@@ -8,6 +8,7 @@ from discogrid.trust.owner import printable_name
 
 ASKS = "to be adopted"
 ASKING_MAX = 256
+SHOWN_S = 0.5  # answers to such a question are spread over a tenth of a second
 
 
 async def asking(seconds: float = FIND_S) -> list[tuple[str, str]]:
@@ -19,3 +20,9 @@ async def asking(seconds: float = FIND_S) -> list[tuple[str, str]]:
                 host = urlsplit(answer.endpoints[0]).hostname or ""
                 found.add((printable_name(answer.properties.get("name", "")), host))
     return sorted(found)
+
+
+async def nameplates(seconds: float = SHOWN_S) -> frozenset[str]:
+    """The nameplates of the codes that are shown on this network: who types one of them must not burn another."""
+    async with aclosing(services(seconds, PAIRING)) as answers:
+        return frozenset([answer.properties.get("plate", "") async for answer in answers])

@@ -1,5 +1,6 @@
 """`invite`, `join` and `agent --join` as their users type them: two homes, one code, real processes."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -13,9 +14,11 @@ import pytest
 
 from discogrid.keys import new_identity
 from discogrid.pairing.codes import parse_target
+from discogrid.pairing.frames import Opening, decode, encode
 from discogrid.pairing.handshake import Confirmed, FrameArrived, Joiner, LineOpened, Party, Send
-from discogrid.pairing.spake import ENTROPY_BYTES
+from discogrid.pairing.spake import ENTROPY_BYTES, Exchange, Side
 from tests.grid.machines import Machine, until
+from tests.pairing.proxy import between
 
 
 @pytest.fixture
@@ -178,6 +181,32 @@ def test_a_wrong_code_is_burnt_and_both_terminals_say_so(machine: Machine, guest
     assert invitation.ended() == 7
     assert "did not know the secret; the code is burnt" in invitation.said
     assert guest.run("join", invitation.code).returncode == 3  # nobody listens any more
+
+
+@pytest.mark.parametrize("hostile", [False, True], ids=["a mere wire", "a man in the middle"])
+async def test_who_is_in_the_middle_is_told_of_on_both_terminals(
+    machine: Machine, guest: Machine, *, hostile: bool
+) -> None:
+    def change(joiner: bool, number: int, frame: bytes) -> bytes:
+        if not (hostile and joiner and number == 0):
+            return frame
+        opening = decode(frame)
+        assert isinstance(opening, Opening)
+        own = Exchange(Side.JOINER, b"code 1-crater-mango", os.urandom(ENTROPY_BYTES)).share
+        return encode(Opening(version=1, nameplate=opening.nameplate, pledge=opening.pledge, share=own))
+
+    machine.coordinate()
+    invitation = Invitation(machine)
+    target = parse_target(invitation.code)
+    assert target.address is not None
+    async with between(target.address, change) as middle:
+        joined = await asyncio.to_thread(guest.run, "join", f"{target.code}@{middle}")
+    if hostile:
+        assert (joined.returncode, invitation.ended()) == (7, 7)
+        assert "burnt" in joined.stderr
+        assert "did not know the secret; the code is burnt" in invitation.said
+    else:
+        assert (joined.returncode, invitation.ended()) == (0, 0)
 
 
 def test_an_invitation_without_a_coordinator_in_reach_shows_no_code(machine: Machine) -> None:

@@ -61,3 +61,13 @@ def test_a_machine_that_asks_to_be_adopted_is_seen_and_joins_by_the_code_that_is
     assert until(attic.live_agents) == ["cellar"]
     assert names(attic) == []  # who has a grid says nothing of itself
     terminal.close()
+
+
+def test_who_invites_knows_the_nameplates_that_others_show(network: Network) -> None:
+    attic, cellar = network.host("attic"), network.host("cellar")
+    coordinate(attic)
+    code = invite(attic)
+    seen = cellar.run_python(
+        "import asyncio; from discogrid.pairing.nearby import nameplates; print(*asyncio.run(nameplates()))"
+    )
+    assert seen.stdout.split() == [code.partition("-")[0]]

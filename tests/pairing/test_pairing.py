@@ -13,10 +13,11 @@ from discogrid.grid import joined, open_grid
 from discogrid.keys import new_identity
 from discogrid.pairing import join as joining
 from discogrid.pairing.addresses import Address
-from discogrid.pairing.codes import Code, Target, new_code
+from discogrid.pairing.codes import NAMEPLATE_MAX, Code, Target, new_code
 from discogrid.pairing.desk import GUESSES_TOLD_MAX, GuessedWrong, Joined, Trouble
 from discogrid.pairing.frames import Opening, Reason, Reply, decode, encode
 from discogrid.pairing.handshake import STEP_S, Event, Failed, Fault, Inviter, Paired, Party
+from discogrid.pairing.host import free_nameplate
 from discogrid.pairing.join import Secret, join
 from discogrid.pairing.letters import Grant
 from discogrid.pairing.line import CALLERS_AN_ADDRESS_MAX, Line, Listener, Question
@@ -245,6 +246,12 @@ async def test_a_false_grid_that_shows_the_nameplate_learns_nothing_and_the_code
         with pytest.raises(PairingFailed, match=r"does not know this code|burnt"):
             await join(told(code, thief.address), ME, "cellar", AGENT)
     assert joined() == []
+
+
+def test_a_nameplate_that_somebody_else_shows_is_not_taken() -> None:
+    every = frozenset(map(str, range(1, NAMEPLATE_MAX + 1)))
+    assert free_nameplate(every - {"57"}) == 57
+    assert str(free_nameplate(every)) in every
 
 
 # Tokens.
