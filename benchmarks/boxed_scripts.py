@@ -108,7 +108,7 @@ class Bench:
         box = self.box
         arguments = box._arguments(self.scene)  # noqa: SLF001 - the very same box, by hand
         with acting_as(box.owner):
-            process = start([box._bwrap, *arguments, "--", *self.scene.command], None)  # noqa: SLF001
+            process = start([box.bwrap, *arguments, "--", *self.scene.command], None)
         await self.wait(process)
 
     async def through_runner(self, _: int) -> None:

@@ -72,7 +72,7 @@ class ByHand:
             scene = Scene(work, temporary, (), command, task.variables(), Limits(), 1, 2)
             arguments = folder / f"a{index}"
             arguments.write_bytes(b"".join(os.fsencode(item) + b"\0" for item in box._arguments(scene)))  # noqa: SLF001
-            bwrap = shlex.join([box._bwrap, "--args", "8", "--seccomp", "9", "--", *command])  # noqa: SLF001
+            bwrap = shlex.join([box.bwrap, "--args", "8", "--seccomp", "9", "--", *command])
             lines.append(f"exec {bwrap} 8<{arguments} 9<{self.filter} </dev/null")
             plain.append(f"cd {work} && exec {shlex.join(command)}")
             for made in (work, temporary, work / "run-result", arguments, *work.iterdir()):

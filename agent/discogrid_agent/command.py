@@ -36,7 +36,9 @@ from discogrid_agent.rules import Rule
 from discogrid_agent.rules_file import RulesFile
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box, box_of
+from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.service import Service
+from discogrid_agent.warm.proof import prove_warm
 
 NAME_BYTES_MAX = 64
 
@@ -70,6 +72,14 @@ log = logging.getLogger(__name__)
     type=click.Choice([level.value for level in SandboxLevel]),
     help="The box that tasks run in; anything but strict is weaker.",
 )
+@click.option(
+    "--no-warm",
+    "warm",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Start a Python for every task; else one waits loaded.",
+)
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
 @click.pass_obj
 def agent(
@@ -82,6 +92,7 @@ def agent(
     code: str | None,
     token_file: Path | None,
     sandbox: str | None,
+    warm: bool,
     leash: bool,
 ) -> None:
     """Lend this machine: run signed tasks of the grid, each in a box, and return their results."""
@@ -101,7 +112,7 @@ def agent(
     grid = _grid(console, grid_name, code, token_file, shown)
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
-    box = _box(grid, sandbox)
+    box = _warm(_box(grid, sandbox)) if warm else _box(grid, sandbox)
     lent = memory or memory_bytes()
     offer = Offer(
         slots=slots or cpu_count(), memory_bytes=lent, sandbox=box.level, capabilities=capabilities()
@@ -175,6 +186,17 @@ def _box(grid: Grid, wanted: str | None) -> Box:
         "tasks of this machine's own grid run in the box %r: %s", probed.box.level.value, probed.reason
     )
     return probed.box
+
+
+def _warm(box: Box) -> Box:
+    """The same box with warm starts, where they keep its promises."""
+    if not isinstance(box, StrictBox):
+        return box
+    proof = prove_warm(box)
+    if proof.box is None:
+        log.info("tasks start cold: %s", proof.reason)
+        return box
+    return proof.box
 
 
 async def _endpoint(grid: Grid) -> str:

@@ -98,6 +98,7 @@ class Runner:
 
     def close(self) -> None:
         """Give the folder back; when nothing runs any more."""
+        self._box.close()
         while self._used:
             remove_tree(self._used.pop())
         os.close(self._lock)
@@ -307,6 +308,7 @@ def _scene(task: Task, work: WorkFolder, command: tuple[str, ...], stdout: int, 
         limits=task.limits,
         stdout=stdout,
         stderr=stderr,
+        submitter=task.submitter,
     )
 
 

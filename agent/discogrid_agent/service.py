@@ -496,6 +496,7 @@ class Service:
             cpus=start.cpus,
             limits=start.limits,
             network=manifest.requirements.network,
+            submitter=manifest.submitter,
         )
 
     def _body(self, ended: Ended, owned: Owned) -> ResultBody:

@@ -30,6 +30,7 @@ class Task:
     cpus: int
     limits: Limits
     network: bool = False
+    submitter: str = ""  # whose it is
 
     def command(self, python: str) -> tuple[str, ...]:
         """What to run in the task's folder; InputError when the script is nothing that can be run."""

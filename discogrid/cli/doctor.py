@@ -20,10 +20,11 @@ from discogrid.cli.console import Console
 from discogrid.cli.text import printable
 from discogrid.client import AsyncClient
 from discogrid.errors import DiscogridError, ExitCode
-from discogrid.keys import load_or_create
+from discogrid.keys import load_or_create, shown_id
 from discogrid.own import is_running
 from discogrid.programs import find_ffmpeg
 from discogrid.quantities import size_text
+from discogrid.trust.roster import WARN_BEFORE_S
 from discogrid.types import GIB, SandboxLevel
 
 FREE_BYTES_MIN = 1 * GIB
@@ -85,6 +86,7 @@ def examine(choice: GridChoice) -> Iterator[Check]:
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", _python),
         ("keys", _keys),
+        ("owner", lambda: _owner(choice)),
         ("box", _box),
         ("ffmpeg", _ffmpeg),
         ("vision", _vision),
@@ -109,13 +111,42 @@ def _python() -> Check:
 
 def _keys() -> Check:
     identity = load_or_create(places.identity_file())
-    return Check("keys", Verdict.OK, f"node {identity.id[:8]}, readable by you alone, in {places.home()}")
+    return Check(
+        "keys", Verdict.OK, f"node {shown_id(identity.id)}, readable by you alone, in {places.home()}"
+    )
+
+
+def _owner(choice: GridChoice) -> Check:
+    """Where the key lies that decides who belongs to the grid, and how long its roster is good."""
+    grid = choice.known()
+    left_s = grid.roster.body.expires - time.time()
+    where = "lies on this machine" if grid.owner() else "is not on this machine"
+    what = (
+        f"the owner's key of the grid {grid.name} {where}; its roster is good for {left_s / 86400:.0f} days"
+    )
+    if left_s < WARN_BEFORE_S:
+        return Check("owner", Verdict.WARN, what, "discogrid trust renew, where the owner's key lies")
+    coordinates = grid.roster.coordinator().id == grid.identity.id
+    if grid.owner() and coordinates and not grid.own:
+        return Check(
+            "owner",
+            Verdict.OK,
+            f"{what}. Who steals this machine, which also coordinates, could change the roster: `trust move` helps",
+        )
+    return Check("owner", Verdict.OK, what)
 
 
 def _box() -> Check:
     probe = importlib.import_module("discogrid_agent.sandbox.probe").best_box()
     if probe.box.level is SandboxLevel.STRICT:
-        return Check("box", Verdict.OK, "strict: tasks see neither your files nor the network")
+        proof = importlib.import_module("discogrid_agent.warm.proof").prove_warm(probe.box)
+        starts = "start warm" if proof.box is not None else f"start cold ({proof.reason})"
+        landlock = "" if probe.box.landlock else ", without Landlock, which this kernel does not have"
+        return Check(
+            "box",
+            Verdict.OK,
+            f"strict{landlock}: tasks see neither your files nor the network; they {starts}",
+        )
     return Check(
         "box",
         Verdict.WARN,

@@ -20,6 +20,7 @@ from discogrid.documents import job_document
 from discogrid.download import Wish
 from discogrid.errors import ExitCode, UsageError
 from discogrid.grid import OWN, forget_address, joined
+from discogrid.keys import shown_id
 from discogrid.types import JobState
 
 CLUSTER = click.option("--cluster", metavar="NAME", help="Work on this grid.")
@@ -142,7 +143,7 @@ def login(console: Console, choice: GridChoice) -> None:
         console.output.line("this machine's own grid; it needs no login and starts when a command needs it")
     else:
         console.output.line(f"grid {grid.name} at {grid.endpoint or 'an address that is not known yet'}")
-    console.output.line(f"you are node {grid.identity.id[:8]}")
+    console.output.line(f"you are node {shown_id(grid.identity.id)}")
 
 
 @click.command(cls=Command)

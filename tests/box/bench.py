@@ -64,6 +64,7 @@ class Bench:
             cpus=cpus,
             limits=limits or Limits(seconds=60),
             network=network,
+            submitter="me",
         )
 
     async def run(self, script: str | bytes, **options: Any) -> Ended:

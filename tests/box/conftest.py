@@ -11,7 +11,9 @@ from discogrid.types import SandboxLevel
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box, box_of
+from discogrid_agent.sandbox.strict import StrictBox
 from tests.box.bench import Bench
+from tests.box.warm_first import WarmFirst
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +25,20 @@ def strict() -> Box:
 
 
 @pytest.fixture
-def strict_bench(tmp_path: Path, strict: Box) -> Iterator[Bench]:
+def cold_bench(tmp_path: Path, strict: Box) -> Iterator[Bench]:
     yield from _bench(tmp_path, strict)
 
 
 @pytest.fixture
 def bare_bench(tmp_path: Path) -> Iterator[Bench]:
     yield from _bench(tmp_path, box_of(SandboxLevel.NONE))
+
+
+@pytest.fixture
+def warm_bench(tmp_path: Path, strict: Box) -> Iterator[Bench]:
+    assert isinstance(strict, StrictBox)
+    (tmp_path / "warm").mkdir()
+    yield from _bench(tmp_path / "warm", WarmFirst(strict))
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +51,7 @@ def confined_bench(tmp_path: Path, confined: Box) -> Iterator[Bench]:
     yield from _bench(tmp_path, confined)
 
 
-BENCHES = {"strict": "strict_bench", "confined": "confined_bench", "none": "bare_bench"}
+BENCHES = {"strict": "cold_bench", "warm": "warm_bench", "confined": "confined_bench", "none": "bare_bench"}
 # Root's tasks run as a user who cannot enter root's closed home: there, `test_rootless` is the run that counts.
 CLOSED = os.geteuid() == 0 and any(not part.stat().st_mode & 1 for part in Path(sys.base_prefix).parents)
 collect_ignore = ["test_confined.py"] if CLOSED else []
@@ -52,6 +61,14 @@ LEVELS = [level for level in BENCHES if level != "confined" or not CLOSED]
 @pytest.fixture(params=LEVELS)
 def any_bench(request: pytest.FixtureRequest) -> Bench:
     """The same world at every level."""
+    made = request.getfixturevalue(BENCHES[request.param])
+    assert isinstance(made, Bench)
+    return made
+
+
+@pytest.fixture(params=["strict", "warm"])
+def strict_bench(request: pytest.FixtureRequest) -> Bench:
+    """The strict box, however its tasks start."""
     made = request.getfixturevalue(BENCHES[request.param])
     assert isinstance(made, Bench)
     return made

@@ -11,9 +11,12 @@ from pathlib import Path
 from discogrid.types import Attempt, JobId, Limits, SandboxLevel
 from discogrid_agent.guardian import stand_guard
 from discogrid_agent.runner import Runner, Task
+from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import box_of
+from discogrid_agent.sandbox.strict import StrictBox
+from tests.box.warm_first import WarmFirst
 
-FOLDER, SCRIPT, LEVEL, GUARD = Path(sys.argv[1]), Path(sys.argv[2]), SandboxLevel(sys.argv[3]), sys.argv[4]
+FOLDER, SCRIPT, LEVEL, GUARD = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 
 
 async def work(runner: Runner) -> None:
@@ -34,6 +37,7 @@ async def work(runner: Runner) -> None:
                 {},
                 1,
                 Limits(seconds=300),
+                submitter="me",
             )
         )
         runner.drop(attempt)
@@ -41,7 +45,13 @@ async def work(runner: Runner) -> None:
 
 if GUARD == "guarded":
     stand_guard()
-made = Runner(FOLDER, box_of(LEVEL), "attic")
+if LEVEL == "warm":
+    cold = box_of(SandboxLevel.STRICT)
+    assert isinstance(cold, StrictBox)
+    box: Box = WarmFirst(cold)
+else:
+    box = box_of(SandboxLevel(LEVEL))
+made = Runner(FOLDER, box, "attic")
 made.sweep()
 sys.stdout.write(f"{os.getpid()}\n")
 sys.stdout.flush()

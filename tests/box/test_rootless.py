@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = ["test_world.py", "test_probes.py", "test_confined.py", "test_ends.py", "test_killed_agent.py"]
+FILES = [
+    "test_world.py",
+    "test_warm.py",
+    "test_probes.py",
+    "test_confined.py",
+    "test_ends.py",
+    "test_killed_agent.py",
+]
 RUN_S = 400  # one file, on a busy machine
 
 

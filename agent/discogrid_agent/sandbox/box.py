@@ -24,6 +24,7 @@ class Scene:
     limits: Limits
     stdout: int  # descriptors that the command writes to; the caller closes its own copies
     stderr: int
+    submitter: str = ""  # whose task it is: what stays warm between tasks is never shared by two
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +85,6 @@ class Box(Protocol):
 
         SandboxError when it cannot be started at all.
         """
+
+    def close(self) -> None:
+        """End what waits for further attempts; when none runs any more."""

@@ -142,6 +142,9 @@ class ConfinedBox:
             far.close()
         return ConfinedBoxed(process, near, asyncio.get_running_loop())
 
+    def close(self) -> None:
+        """See Box.close."""
+
 
 class ConfinedBoxed:
     """See Boxed."""

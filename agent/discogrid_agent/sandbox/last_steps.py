@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -67,16 +67,20 @@ def orders(limits: dict[int, int], temporary: str) -> bytes:
     return b"".join(_LIMIT.pack(limits[kind], limits[kind]) for kind in LIMITS) + path + bytes(1)
 
 
+def strict_grants(version: int) -> list[tuple[Path, int]]:
+    """What Landlock of `version` leaves a task of the strict box, by path as the task sees it."""
+    return [
+        (path, landlock.rights_on(rights, folder=path in _FOLDERS))
+        for path, rights in landlock.grants(STRICT_RULES, version)
+    ]
+
+
 def strict_launcher(machine: str, version: int, *, network: bool = False) -> bytes:
     """Inside the box that bwrap has made: Landlock of `version`."""
     steps = _Steps()
     steps.keep_report()
     steps.take_null_as_input()
-    rules = replace(STRICT_RULES, network=network)
-    grants = [
-        (_text(path), landlock.rights_on(rights, folder=path in _FOLDERS))
-        for path, rights in landlock.grants(rules, version)
-    ]
+    grants = [(_text(path), rights) for path, rights in strict_grants(version)]
     steps.restrict(grants, landlock.attributes(version, network=network))
     steps.execute()
     return steps.program(machine)

@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from discogrid_agent.sandbox.unboxed import Unboxed
 PROBE_S: Final = 20.0  # for one run of the script; it takes some 30 ms
 _SAID_BYTES: Final = 64 * 1024
 SCRIPT: Final = Path(__file__).with_name("probe_script.py")
+
+
+Prepare = Callable[[Scene], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,18 @@ def _strict_box() -> StrictBox:
     raise SandboxError("The strict box does not work on this machine.", why="\n".join(refusals), fix=_fix())
 
 
-def try_box(box: Box) -> str | None:
-    """Run the probe's script in a box; None when the box keeps all of its promises, else the first it breaks."""
-    return asyncio.run(_try(box))
+def try_box(box: Box, prepare: Prepare | None = None) -> str | None:
+    """Run the probe's script in a box; None when the box keeps all of its promises, else the first it breaks.
+
+    `prepare` is awaited before the start, for a box that would start the first task of a kind in another way; False
+    from it is a promise that is broken. Outside of a running event loop.
+    """
+    return asyncio.run(_try(box, prepare))
 
 
-async def _try(box: Box) -> str | None:
+async def _try(box: Box, prepare: Prepare | None) -> str | None:
     with ExitStack() as stack:
+        stack.callback(box.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="discogrid-probe-")))
         for name in ("work", "tmp", "work/run-result"):
             (folder / name).mkdir()
@@ -118,27 +127,25 @@ async def _try(box: Box) -> str | None:
         box.settle(folder)
         near, far = os.pipe()
         stack.callback(os.close, near)
+        arguments = (
+            *(str(secret), str(listener.getsockname()[1])),
+            *(os.readlink("/proc/self/ns/pid"), box.level.value),
+        )
+        scene = Scene(
+            work=folder / "work",
+            temporary=folder / "tmp",
+            mounts=(),
+            command=(str(box.python), "probe.py", *arguments),
+            environment={},
+            limits=Limits(),
+            stdout=far,
+            stderr=far,
+            submitter="probe",
+        )
         try:
-            boxed = box.start(
-                Scene(
-                    work=folder / "work",
-                    temporary=folder / "tmp",
-                    mounts=(),
-                    command=(
-                        str(box.python),
-                        "-I",
-                        "probe.py",
-                        str(secret),
-                        str(listener.getsockname()[1]),
-                        os.readlink("/proc/self/ns/pid"),
-                        box.level.value,
-                    ),
-                    environment={},
-                    limits=Limits(),
-                    stdout=far,
-                    stderr=far,
-                )
-            )
+            if prepare is not None and not await prepare(scene):
+                return "it cannot be made ready"
+            boxed = box.start(scene)
         finally:
             os.close(far)
         try:

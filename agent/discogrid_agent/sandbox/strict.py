@@ -57,7 +57,7 @@ class StrictBox:
         self.owner = task_owner()
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
-        self._filter = filter_program(platform.machine())
+        self.filter = filter_program(platform.machine())
         self.landlock = landlock.abi()  # its version; without it, the box is what bwrap makes of it
         self._launcher = (
             program_file(strict_launcher(platform.machine(), self.landlock)) if self.landlock else None
@@ -66,23 +66,21 @@ class StrictBox:
         self._programs = task_programs(self._interpreter)
         roots = self._interpreter.roots
         # Shown last and at their own paths: /tmp, or a mount, may lie above them.
-        self._at_own_path = [*roots, *unseen(self._programs.values(), roots)]
+        self.at_own_path = [*roots, *unseen(self._programs.values(), roots)]
         if self.owner is not None:
-            for path in (bwrap.parents[2], *self._at_own_path):
+            for path in (bwrap.parents[2], *self.at_own_path):
                 REACH.show(path)
-        self._bwrap = REACH.path(bwrap)
-        self._before: tuple[
-            str, ...
-        ] = ()  # arguments that are the same for every task, in the order bwrap needs
+        self.bwrap = REACH.path(bwrap)
+        # Arguments that are the same for every task, in the order bwrap needs.
+        self._before: tuple[str, ...] = ()
         self._after: tuple[str, ...] = ()
         folders = (f"/etc/{PROGRAMS}", str(self.python.parent), *SYSTEM_FOLDERS)
-        environment = {
+        self.environment = {
             "HOME": "/tmp",  # noqa: S108 - a folder on disk of this attempt alone
             "TMPDIR": "/tmp",  # noqa: S108
             "LANG": "C.UTF-8",
             "PATH": ":".join(dict.fromkeys(folders)),
         }
-        self._variables = tuple(_flat(("--setenv", name, value) for name, value in environment.items()))
 
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
@@ -91,18 +89,14 @@ class StrictBox:
         if self.owner is not None:
             folder.chmod(0o711)
             REACH.show(folder)
-        self._before = (*_NAMESPACES, *self._system, *_DEVICES, *_shown(system_files, "/etc"))
-        self._after = (
-            *_flat(_shown(path, str(path)) for path in self._at_own_path),
-            *_CLOSING,
-            *self._variables,
-        )
+        self._before = (*self._system, *_DEVICES, *shown(system_files, "/etc"))
+        self._after = (*_flat(shown(path, str(path)) for path in self.at_own_path), *_CLOSING)
 
     def start(self, scene: Scene) -> StrictBoxed:
         """See Box.start."""
         if threading.current_thread() is not threading.main_thread():
             raise AssertionError("a box dies with the thread that starts it: start it on the main thread")
-        self._check_mounts(scene)
+        self.check_mounts(scene)
         with ExitStack() as stack:
             given: list[int] = []  # descriptors that bwrap gets
 
@@ -115,7 +109,7 @@ class StrictBox:
             stack.callback(channels.close_far_ends)
             arguments = [
                 *self._arguments(scene),
-                *("--seccomp", give(_memory_file(self._filter))),
+                *("--seccomp", give(memory_file(self.filter))),
                 *("--block-fd", str(channels.hold), "--json-status-fd", str(channels.report_far)),
             ]
             given += [channels.hold, channels.report_far]
@@ -124,11 +118,11 @@ class StrictBox:
                 given.append(self._launcher)
                 through = (f"/proc/self/fd/{self._launcher}",)
             # Not on the command line: that is public on the host, and the task reads it at /proc/1/cmdline.
-            packed = give(_memory_file("\0".join([*arguments, ""]).encode(errors="surrogateescape")))
+            packed = give(memory_file("\0".join([*arguments, ""]).encode(errors="surrogateescape")))
             try:
                 with acting_as(self.owner):
                     process = subprocess.Popen(
-                        [self._bwrap, "--args", packed, "--", *through, *scene.command],
+                        [self.bwrap, "--args", packed, "--", *through, *scene.command],
                         env={},  # `--clearenv` would leave the agent's own at /proc/1/environ
                         stdin=channels.launcher_far,
                         stdout=scene.stdout,
@@ -137,23 +131,31 @@ class StrictBox:
                     )
             except OSError as error:
                 channels.close()
-                raise SandboxError(f"{self._bwrap} could not be started: {error.strerror}.") from error
+                raise SandboxError(f"{self.bwrap} could not be started: {error.strerror}.") from error
         return StrictBoxed(process, channels, scene.limits, self.owner, asyncio.get_running_loop())
 
+    def close(self) -> None:
+        """See Box.close."""
+
     def _arguments(self, scene: Scene) -> list[str]:
-        assert self._before, "settle the box first"
-        arguments = [*self._before, *_shown(scene.temporary, "/tmp", "--bind")]  # noqa: S108
-        arguments += _shown(scene.work, "/local", "--bind")
+        own = [*shown(scene.temporary, "/tmp", "--bind"), *shown(scene.work, "/local", "--bind")]  # noqa: S108
         for target, source in scene.mounts:
             if self.owner is not None:
                 REACH.show(source)
-            arguments += _shown(source, target)
-        arguments += self._after
-        for name, value in scene.environment.items():
-            arguments += ("--setenv", name, value)
-        return arguments
+            own += shown(source, target)
+        variables = {**self.environment, **scene.environment}
+        return [
+            *_NAMESPACES,
+            *self.world(own),
+            *_flat(("--setenv", name, value) for name, value in variables.items()),
+        ]
 
-    def _check_mounts(self, scene: Scene) -> None:
+    def world(self, own: Iterable[str]) -> list[str]:
+        """The arguments that show what every task sees, and what `own` arguments show of its own."""
+        assert self._before, "settle the box first"
+        return [*self._before, *own, *self._after]
+
+    def check_mounts(self, scene: Scene) -> None:
         """SandboxError when a mount cannot be shown here."""
         reason = check_mount_targets([target for target, _ in scene.mounts])
         if reason is not None:
@@ -167,7 +169,8 @@ class StrictBox:
                     )
 
 
-def _shown(source: Path, target: str, kind: str = "--ro-bind") -> tuple[str, str, str]:
+def shown(source: Path, target: str, kind: str = "--ro-bind") -> tuple[str, str, str]:
+    """Arguments that show `source` at `target`."""
     return kind, REACH.path(source), target
 
 
@@ -189,7 +192,7 @@ def _system_folders() -> list[str]:
 
 def program_file(content: bytes) -> int:
     """A descriptor of a program that can be run as /proc/self/fd/N, wherever nothing else may be run."""
-    descriptor = _memory_file(content)
+    descriptor = memory_file(content)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALED)
     return descriptor
 
@@ -197,7 +200,7 @@ def program_file(content: bytes) -> int:
 _SEALED: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def _memory_file(content: bytes) -> int:
+def memory_file(content: bytes) -> int:
     """A descriptor to read `content` from."""
     descriptor = os.memfd_create("discogrid", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, content)

@@ -84,6 +84,9 @@ class Unboxed:
             set_limits(process.pid, scene.limits)
         return UnboxedTask(process, f"{_MARK}={mark}".encode(), asyncio.get_running_loop())
 
+    def close(self) -> None:
+        """See Box.close."""
+
 
 class UnboxedTask:
     """See Boxed."""
