@@ -4,7 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from discogrid import merkle
@@ -13,6 +13,7 @@ from discogrid.blobs import digest_of
 from discogrid.bundle import TASKS_MAX, Job, Leaf, Manifest, check_base_name, encode_leaf, seal_job
 from discogrid.errors import InputError
 from discogrid.grid import Grid
+from discogrid.imports import needed_modules
 from discogrid.mounts import check_mount_target
 from discogrid.types import Digest, FileRef, Limits, Mount, Requirements
 
@@ -37,6 +38,7 @@ class Submission:
     limits: Limits = Limits()
     retries: int = 1
     priority: int = 0
+    imports_needed: bool = True  # whether an agent must have what the script imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +120,24 @@ def prepare(
         arguments=tuple(submission.arguments),
         environment=dict(submission.environment),
         limits=submission.limits,
-        requirements=submission.requirements,
+        requirements=_requirements(submission, taken),
         retries=submission.retries,
         priority=submission.priority,
         tasks=len(leaves),
         root=merkle.Tree([merkle.leaf_hash(leaf) for leaf in leaves]).root,
     )
     return Prepared(seal_job(manifest, grid.identity), leaves, files, sizes)
+
+
+def _requirements(submission: Submission, beside: set[str]) -> Requirements:
+    """Those of the submission, with the modules that the script imports; files `beside` it may be among them."""
+    asked = submission.requirements
+    python = submission.script.suffix == ".py" and "PYTHONPATH" not in submission.environment
+    if not (submission.imports_needed and python):
+        return asked
+    own = {name.partition(".")[0] for name in beside}
+    modules = needed_modules(submission.script.read_bytes(), own)
+    return replace(asked, needs=tuple(dict.fromkeys((*asked.needs, *modules))))
 
 
 def _reference(path: Path, role: str) -> FileRef:

@@ -3,6 +3,7 @@
 import os
 import pkgutil
 import sys
+from importlib.metadata import packages_distributions
 
 from discogrid.programs import find_ffmpeg
 
@@ -15,6 +16,8 @@ def capabilities() -> frozenset[str]:
     """Names of top-level modules of this interpreter that do not come with Python, and of programs on the task's PATH."""
     standard = sys.stdlib_module_names
     modules = {module.name for module in pkgutil.iter_modules() if module.name not in standard}
+    # Namespace packages have no file of their own; those who installed them say so.
+    modules.update(name for name in packages_distributions() if name.isidentifier() and name not in standard)
     programs = {name for folder in PROGRAM_FOLDERS if os.path.isdir(folder) for name in os.listdir(folder)}
     if find_ffmpeg() is not None:
         modules.add("ffmpeg")

@@ -66,7 +66,13 @@ class SubmitCommand(Command):
     multiple=True,
     help="An environment variable; K alone takes it from here.",
 )
-@click.option("--needs", metavar="NAME,…", multiple=True, help="Modules or programs an agent must have.")
+@click.option(
+    "--needs",
+    metavar="NAME,…",
+    multiple=True,
+    help="Modules or programs an agent must have, besides what the script imports.",
+)
+@click.option("--any-modules", is_flag=True, help="Take agents that lack what the script imports, too.")
 @click.option(
     "--cpus",
     type=click.IntRange(1, CPUS_MAX),
@@ -159,6 +165,7 @@ def submission_of(
     mounts: tuple[str, ...] = (),
     environment: tuple[str, ...] = (),
     needs: tuple[str, ...] = (),
+    any_modules: bool = False,
     cpus: int = 1,
     memory: int | None = None,
     gpus: int = 0,
@@ -193,6 +200,7 @@ def submission_of(
         limits=limits,
         retries=retries,
         priority=priority,
+        imports_needed=not any_modules,
     )
 
 

@@ -350,3 +350,19 @@ def test_a_setting_stands_in_for_an_option(desk: Machine) -> None:
     desk.write("discogrid.toml", '[submit]\ntimeout = "7s"\nretries = 5\n')
     plan = desk.document("submit", "copy.py", "--dry-run", "--retries", "0")
     assert (plan["limits"]["seconds"], plan["retries"]) == (7.0, 0)
+
+
+def test_a_script_goes_only_where_its_imports_are_and_says_which_are_missing(desk: Machine) -> None:
+    desk.write("script.py", "import no_such_module_anywhere\nprint('never')\n")
+    done = desk.run("submit", "script.py")
+    assert done.returncode == 4, done.stderr
+    assert "lacks no_such_module_anywhere" in done.stderr
+    tried = desk.run("submit", "--any-modules", "script.py")
+    assert tried.returncode == 1
+    assert "No module named 'no_such_module_anywhere'" in tried.stderr
+
+
+def test_a_module_beside_the_script_is_its_own(desk: Machine) -> None:
+    desk.write("script.py", "import helper\nprint(helper.WORD)\n")
+    desk.write("helper.py", "WORD = 'hello'\n")
+    assert desk.run("submit", "script.py", "-c", "helper.py").returncode == 0
