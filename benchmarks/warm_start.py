@@ -54,7 +54,15 @@ class Starts:
     def scene(self, stdout: int) -> Scene:
         command = (str(self.box.python), "s.py")
         return Scene(
-            self.home / "work", self.home / "tmp", (), command, ENVIRONMENT, Limits(), stdout, 2, "me"
+            self.home / "work",
+            self.home / "tmp",
+            (),
+            command,
+            ENVIRONMENT,
+            Limits(),
+            stdout,
+            2,
+            submitter="me",
         )
 
     async def once(self) -> float:

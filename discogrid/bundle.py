@@ -18,6 +18,7 @@ from discogrid import merkle
 from discogrid.envelope import unseal
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.keys import Identity
+from discogrid.packages import check_packages
 from discogrid.trust.roster import Roster
 from discogrid.types import (
     Digest,
@@ -68,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...] = ()
     arguments: tuple[str, ...] = ()  # what follows the input
     environment: dict[str, str] = {}
+    packages: tuple[str, ...] = ()  # of an environment of its own, as packages.py writes them
     limits: Limits = Limits()
     requirements: Requirements = Requirements()
     retries: int = 1
@@ -169,6 +171,8 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | 
         _check_file(file)
     _check_texts(manifest)
     _check_numbers(manifest)
+    if reason := check_packages(manifest.packages):
+        raise SignatureRefused(f"the job's packages cannot be used: {reason}")
     return Job(manifest, digest_of_payload(opened.payload), envelope)
 
 

@@ -15,7 +15,8 @@ from discogrid.errors import InputError
 from discogrid.grid import Grid
 from discogrid.imports import needed_modules
 from discogrid.mounts import check_mount_target
-from discogrid.types import Digest, FileRef, Limits, Mount, Requirements
+from discogrid.packages import REQUIREMENTS_BYTES_MAX, script_packages
+from discogrid.types import ENVIRONMENT_CAPABILITY, Digest, FileRef, Limits, Mount, Requirements
 
 VALID_S = 7 * 86400.0
 CONSTANTS_MAX = 1000
@@ -38,6 +39,7 @@ class Submission:
     limits: Limits = Limits()
     retries: int = 1
     priority: int = 0
+    packages: Sequence[str] = ()  # of an environment of its own
     imports_needed: bool = True  # whether an agent must have what the script imports
 
 
@@ -95,6 +97,7 @@ def prepare(
         for number, (source, target) in enumerate(submission.mounts)
     )
     taken = {script.name, *(constant.name for constant in constants)}
+    packages = tuple(submission.packages) or _header(submission.script)
     leaves = []
     for index, path in enumerate(submission.inputs):
         reference = take(path, "input")
@@ -119,8 +122,9 @@ def prepare(
         mounts=mounts,
         arguments=tuple(submission.arguments),
         environment=dict(submission.environment),
+        packages=packages,
         limits=submission.limits,
-        requirements=_requirements(submission, taken),
+        requirements=_requirements(submission, taken, packages),
         retries=submission.retries,
         priority=submission.priority,
         tasks=len(leaves),
@@ -129,9 +133,19 @@ def prepare(
     return Prepared(seal_job(manifest, grid.identity), leaves, files, sizes)
 
 
-def _requirements(submission: Submission, beside: set[str]) -> Requirements:
+def _header(script: Path) -> tuple[str, ...]:
+    """The packages that a script itself asks for (PEP 723)."""
+    if script.suffix != ".py":
+        return ()
+    with script.open(encoding="utf-8", errors="replace") as source:
+        return script_packages(source.read(REQUIREMENTS_BYTES_MAX), script.name)
+
+
+def _requirements(submission: Submission, beside: set[str], packages: Sequence[str]) -> Requirements:
     """Those of the submission, with the modules that the script imports; files `beside` it may be among them."""
     asked = submission.requirements
+    if packages:  # which brings what is imported
+        return replace(asked, needs=tuple(dict.fromkeys((*asked.needs, ENVIRONMENT_CAPABILITY))))
     python = submission.script.suffix == ".py" and "PYTHONPATH" not in submission.environment
     if not (submission.imports_needed and python):
         return asked

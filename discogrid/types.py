@@ -135,6 +135,10 @@ class Mount:
     tree: FileRef
 
 
+ENVIRONMENT_CAPABILITY = "discogrid:environments"
+"""What an agent has among its capabilities that builds environments for jobs that bring packages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quotas:
     """What one submitter may have at the coordinator at a time."""

@@ -28,9 +28,10 @@ from discogrid.grid import (
     remember_address,
 )
 from discogrid.locks import held
-from discogrid.types import Limits, Offer, Role, SandboxLevel
+from discogrid.types import ENVIRONMENT_CAPABILITY, Limits, Offer, Role, SandboxLevel
 from discogrid.whereabouts import coordinator_answers, find_coordinator
 from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
+from discogrid_agent.environments import Environments
 from discogrid_agent.guardian import stand_guard
 from discogrid_agent.rules import Rule
 from discogrid_agent.rules_file import RulesFile
@@ -80,6 +81,11 @@ log = logging.getLogger(__name__)
     default=True,
     help="Start a Python for every task; else one waits loaded.",
 )
+@click.option(
+    "--allow-environments",
+    is_flag=True,
+    help="Install packages that jobs bring, from wheels alone, in folders of their own.",
+)
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
 @click.pass_obj
 def agent(
@@ -93,6 +99,7 @@ def agent(
     token_file: Path | None,
     sandbox: str | None,
     warm: bool,
+    allow_environments: bool,
     leash: bool,
 ) -> None:
     """Lend this machine: run signed tasks of the grid, each in a box, and return their results."""
@@ -114,13 +121,17 @@ def agent(
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
     box = _warm(_box(grid, sandbox)) if warm else _box(grid, sandbox)
     lent = memory or memory_bytes()
+    environments = _environments(grid, shown, box) if allow_environments else None
     offer = Offer(
-        slots=slots or cpu_count(), memory_bytes=lent, sandbox=box.level, capabilities=capabilities()
+        slots=slots or cpu_count(),
+        memory_bytes=lent,
+        sandbox=box.level,
+        capabilities=capabilities() | ({ENVIRONMENT_CAPABILITY} if environments else frozenset()),
     )
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
     stand_guard()  # while there is one thread only
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
-    asyncio.run(_lend(grid, coordinator, shown, offer, limits, rules, box, leash=leash))
+    asyncio.run(_lend(grid, coordinator, shown, offer, limits, rules, box, environments, leash=leash))
 
 
 def _grid(
@@ -150,6 +161,7 @@ async def _lend(
     limits: Limits,
     rules: RulesFile,
     box: Box,
+    environments: Environments | None,
     *,
     leash: bool,
 ) -> None:
@@ -162,7 +174,17 @@ async def _lend(
         # A variable or setting that names a joined grid's coordinator says nothing about this machine's own.
         endpoint = parse_endpoint(coordinator) if coordinator and not grid.own else await _endpoint(grid)
         folder = places.agent_folder(grid.name, name)
-        service = Service(grid, endpoint, folder, name=name, offer=offer, limits=limits, rules=rules, box=box)
+        service = Service(
+            grid,
+            endpoint,
+            folder,
+            name=name,
+            offer=offer,
+            limits=limits,
+            rules=rules,
+            box=box,
+            environments=environments,
+        )
         log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)
         async with _leashed(service) if leash else contextlib.nullcontext(), _announced(grid):
             await service.run()
@@ -186,6 +208,16 @@ def _box(grid: Grid, wanted: str | None) -> Box:
         "tasks of this machine's own grid run in the box %r: %s", probed.box.level.value, probed.reason
     )
     return probed.box
+
+
+def _environments(grid: Grid, name: str, box: Box) -> Environments:
+    """Where packages of jobs are installed; an error says why they cannot be."""
+    if box.level is not SandboxLevel.STRICT:
+        raise UsageError(
+            "environments are shown in the strict box alone",
+            fix="Leave out --allow-environments, or --sandbox.",
+        )
+    return Environments(places.agent_folder(grid.name, name) / "environments", box.owner)
 
 
 def _warm(box: Box) -> Box:

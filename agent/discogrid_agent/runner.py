@@ -175,7 +175,8 @@ class Runner:
             raise OSError(
                 f"this machine has {free // MIB:,} MiB left on disk, and its owner keeps {FREE_DISK_BYTES // MIB:,}"
             )
-        command = task.command(str(self._box.python))
+        interpreter = self._box.python if task.interpreter is None else task.interpreter.python
+        command = task.command(str(interpreter))
         files = [Placed(task.script_name, task.script, executable=True)]
         if task.input is not None and task.input_name is not None:
             files.append(Placed(task.input_name, task.input))
@@ -308,6 +309,7 @@ def _scene(task: Task, work: WorkFolder, command: tuple[str, ...], stdout: int, 
         limits=task.limits,
         stdout=stdout,
         stderr=stderr,
+        shown=() if task.interpreter is None else (task.interpreter.folder,),
         submitter=task.submitter,
     )
 

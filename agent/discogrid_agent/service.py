@@ -54,6 +54,7 @@ from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outc
 from discogrid.views import task_label
 from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
+from discogrid_agent.environments import FAILED_S, Environment, Environments, NoEnvironment
 from discogrid_agent.ledger import Ledger
 from discogrid_agent.machine import Machine
 from discogrid_agent.removal import remove_tree
@@ -95,6 +96,7 @@ class Service:
         limits: Limits,
         rules: RulesFile,
         box: Box,
+        environments: Environments | None = None,
     ) -> None:
         """`offer` is what the owner lends, `limits` the most that any task may use, whatever the `rules` allow."""
         self._grid = grid
@@ -105,6 +107,7 @@ class Service:
         self._box = box
         self._limits = limits
         self._rules = rules
+        self._environments = environments
         self._session = secrets.token_hex(8)
         self._machine = Machine(offer)
         self._timer: asyncio.TimerHandle | None = None
@@ -449,6 +452,14 @@ class Service:
         if refusal := self._terms.start(owned.job, start.attempt, time.time()):
             self._tell(events.AttemptEnded(start.attempt, Outcome.REFUSED, refusal.reason, refusal))
             return
+        packages = owned.job.manifest.packages
+        try:
+            environment = await self._environment(packages)
+        except NoEnvironment as error:
+            self._terms.stop(start.attempt)
+            refusal = Refusal(error.what, time.time() + FAILED_S)
+            self._tell(events.AttemptEnded(start.attempt, Outcome.REFUSED, refusal.reason, refusal))
+            return
         try:
             mounts = (
                 await asyncio.to_thread(self._shelf.mounts, owned, self._path)
@@ -456,13 +467,16 @@ class Service:
                 else ()
             )
             ended = await self._runner.run(
-                self._task(start, owned, mounts), partial(self._on_emptied, start.attempt)
+                self._task(start, owned, mounts, environment), partial(self._on_emptied, start.attempt)
             )
         except Exception as error:  # its slots must come back, whatever went wrong
             self._terms.stop(start.attempt)
             log.exception("the attempt %s could not be run", start.attempt)
             self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))
             return
+        finally:
+            if environment is not None and self._environments is not None:
+                self._environments.release(packages)
         self._followed.discard(start.attempt)
         envelope = seal_result(self._body(ended, owned), self._grid.identity)
         if len(envelope) > ENVELOPE_BYTES_MAX:  # nobody would take it
@@ -472,11 +486,25 @@ class Service:
         result = Result(ended, envelope)
         self._tell(events.AttemptEnded(start.attempt, ended.outcome, ended.reason, result))
 
+    async def _environment(self, packages: tuple[str, ...]) -> Environment | None:
+        """What the job's packages are installed in; None for a job without any."""
+        if not packages:
+            return None
+        if self._environments is None:
+            raise NoEnvironment("its owner has not allowed it to build environments")
+        return await self._environments.get(packages)
+
     def _on_emptied(self, attempt: Attempt) -> None:
         self._terms.stop(attempt)
         self._tell(events.BoxEmptied(attempt))
 
-    def _task(self, start: events.Start, owned: Owned, mounts: tuple[tuple[str, Path], ...]) -> Task:
+    def _task(
+        self,
+        start: events.Start,
+        owned: Owned,
+        mounts: tuple[tuple[str, Path], ...],
+        environment: Environment | None,
+    ) -> Task:
         manifest = owned.job.manifest
         file = start.input
         return Task(
@@ -497,6 +525,7 @@ class Service:
             limits=start.limits,
             network=manifest.requirements.network,
             submitter=manifest.submitter,
+            interpreter=environment,
         )
 
     def _body(self, ended: Ended, owned: Owned) -> ResultBody:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from discogrid.errors import InputError
 from discogrid.types import Attempt, Digest, FileRef, Limits, Outcome
+from discogrid_agent.environments import Environment
 
 # Libraries that start a thread for every processor they see, unless told otherwise.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -31,6 +32,7 @@ class Task:
     limits: Limits
     network: bool = False
     submitter: str = ""  # whose it is
+    interpreter: Environment | None = None  # with the packages that it brings; else the box's own
 
     def command(self, python: str) -> tuple[str, ...]:
         """What to run in the task's folder; InputError when the script is nothing that can be run."""

@@ -7,7 +7,7 @@ and the cooling-down of agents that fail fast belong here when they come.
 from math import ceil
 from zlib import crc32
 
-from discogrid.types import JobId, Offer, Requirements
+from discogrid.types import ENVIRONMENT_CAPABILITY, JobId, Offer, Requirements
 
 HEARTBEAT_S = 2.0
 """Between two beats of an agent on a small grid."""
@@ -64,6 +64,8 @@ def misfit(requirements: Requirements, offer: Offer) -> str:
     if requirements.network and not offer.network:
         return "its owner lets no task reach the network"
     lacking = [name for name in requirements.needs if name not in offer.capabilities]
+    if ENVIRONMENT_CAPABILITY in lacking:
+        return "builds no environments: its owner has not said --allow-environments"
     return f"lacks {', '.join(lacking)}" if lacking else ""
 
 

@@ -17,6 +17,7 @@ from discogrid.cli.sending import run, tell_id, with_own_box
 from discogrid.download import Wish
 from discogrid.errors import ExitCode, InputError, UsageError
 from discogrid.inputs import expand
+from discogrid.packages import read_requirements
 from discogrid.submission import Submission
 from discogrid.types import Limits, Requirements, SandboxLevel
 
@@ -65,6 +66,12 @@ class SubmitCommand(Command):
     metavar="K=V",
     multiple=True,
     help="An environment variable; K alone takes it from here.",
+)
+@click.option(
+    "-r",
+    "--requirements",
+    metavar="FILE",
+    help="Packages of an environment that agents build from wheels; auto: those of the active one.",
 )
 @click.option(
     "--needs",
@@ -164,6 +171,7 @@ def submission_of(
     constants: tuple[str, ...] = (),
     mounts: tuple[str, ...] = (),
     environment: tuple[str, ...] = (),
+    requirements: str | None = None,
     needs: tuple[str, ...] = (),
     any_modules: bool = False,
     cpus: int = 1,
@@ -200,6 +208,7 @@ def submission_of(
         limits=limits,
         retries=retries,
         priority=priority,
+        packages=() if requirements is None else read_requirements(requirements),
         imports_needed=not any_modules,
     )
 

@@ -24,6 +24,7 @@ class Scene:
     limits: Limits
     stdout: int  # descriptors that the command writes to; the caller closes its own copies
     stderr: int
+    shown: tuple[Path, ...] = ()  # further folders that the task sees read-only, at their own paths
     submitter: str = ""  # whose task it is: what stays warm between tasks is never shared by two
 
 

@@ -108,6 +108,11 @@ class ConfinedBox:
         if threading.current_thread() is not threading.main_thread():
             raise AssertionError("a box dies with the thread that starts it: start it on the main thread")
         assert self._folder is not None, "settle the box first"
+        if scene.shown:
+            raise SandboxError(
+                "The task brings packages, whose environment only a strict box can show.",
+                fix="Run it on an agent with a strict box.",
+            )
         if scene.mounts:
             raise SandboxError(
                 "The task wants files at fixed paths (--mount), which only a strict box can show.",

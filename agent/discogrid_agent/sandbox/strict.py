@@ -139,7 +139,7 @@ class StrictBox:
 
     def _arguments(self, scene: Scene) -> list[str]:
         own = [*shown(scene.temporary, "/tmp", "--bind"), *shown(scene.work, "/local", "--bind")]  # noqa: S108
-        for target, source in scene.mounts:
+        for target, source in (*scene.mounts, *((str(path), path) for path in scene.shown)):
             if self.owner is not None:
                 REACH.show(source)
             own += shown(source, target)

@@ -53,6 +53,11 @@ class Unboxed:
 
     def start(self, scene: Scene) -> "UnboxedTask":
         """See Box.start."""
+        if scene.shown:
+            raise SandboxError(
+                "The task brings packages, whose environment only a strict box can show.",
+                fix="Run it on an agent with a strict box.",
+            )
         if scene.mounts:
             raise SandboxError(
                 "The task wants files at fixed paths (--mount), which only a strict box can show.",
