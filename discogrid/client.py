@@ -295,7 +295,7 @@ class AsyncClient:
         if not set(reply.message.indices) <= set(wanted):
             raise IntegrityError("the coordinator answered with results of other tasks than were asked for")
         return [
-            checked_result(self.grid, self._jobs[job].digest, index, envelope, archive)
+            checked_result(self.grid, self._jobs[job], index, envelope, archive)
             for index, envelope, archive in zip(reply.message.indices, envelopes, archives, strict=True)
         ]
 
@@ -354,10 +354,15 @@ def resolve(text: str, jobs: list[JobView]) -> JobId:
     )
 
 
-def checked_result(grid: Grid, job: Digest, index: int, envelope: bytes, archive: bytes) -> Result:
-    """The result of one task in its agent's envelope, proven to belong to the job and to the archive."""
+def checked_result(grid: Grid, job: Job, index: int, envelope: bytes, archive: bytes) -> Result:
+    """The result of one task in its agent's envelope, proven to belong to the job, its box and the archive."""
     for body in open_results(envelope, grid.roster):
-        if body.job == job and body.index == index:
+        if body.job == job.digest and body.index == index:
+            if body.sandbox.rank < job.manifest.requirements.sandbox.rank:
+                raise IntegrityError(
+                    f"task {index} ran in the box {body.sandbox.value!r}, a weaker one than its job demands",
+                    fix="Ask the owner of that machine; it was not used.",
+                )
             if archive and digest_of(archive) != body.archive:
                 raise IntegrityError(
                     f"the archive of task {index} is not the one its agent signed; it was not used"

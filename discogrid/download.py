@@ -109,7 +109,7 @@ class Archives:
         for task in tasks:
             try:
                 envelope = self.signature(task.index).read_bytes()
-                body = checked_result(self._client.grid, self._opened.digest, task.index, envelope, b"").body
+                body = checked_result(self._client.grid, self._opened, task.index, envelope, b"").body
                 if body.archive == task.archive == digest_of(self.path(task.index)):
                     self.bodies[task.index] = body
             except (FileNotFoundError, IntegrityError, InputError):

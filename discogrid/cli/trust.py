@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
 import click
+import msgspec
 
 from discogrid import places
-from discogrid.cli.command import Command, json_option
+from discogrid.cli.command import Command, as_size, json_option
 from discogrid.cli.connect import GridChoice, grid_options
 from discogrid.cli.console import Console
 from discogrid.cli.output import Column
@@ -18,10 +19,11 @@ from discogrid.errors import ExitCode, GridError, UsageError
 from discogrid.grid import Grid, adopt_keys, put_back, renewed_keys
 from discogrid.keys import shown_id, typed_id
 from discogrid.own import is_running
-from discogrid.quantities import iso_text, parse_duration
+from discogrid.quantities import iso_text, parse_duration, size_text
 from discogrid.trust.owner import KEY_FILE, Owner
 from discogrid.trust.roster import WARN_BEFORE_S, Member, Roster
 from discogrid.trust.vault import Backup, back_up, restore
+from discogrid.types import Quotas, Role
 
 MEMBER_COLUMNS = [
     Column("NAME", gives_way=True),
@@ -98,6 +100,50 @@ def put_out(console: Console, grid: Grid, name: str, before: str | None) -> Exit
     member = find_member(grid.roster, name)
     newer = owner.revoke(grid.roster, member.id, _moment(before, now), now)
     return _publish(console, grid, newer, f"{member.name} was put out of the grid {grid.name}.")
+
+
+@trust.command("set", cls=Command)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice([Role.AGENT.value, Role.SUBMITTER.value, Role.ADMIN.value]),
+    help="What it may do, instead of what it may do now; more than once for several.",
+)
+@click.option("--jobs", type=click.IntRange(0), help="How many of its jobs may be open at a time.")
+@click.option("--tasks", type=click.IntRange(0), help="How many tasks its open jobs may have together.")
+@click.option(
+    "--input", "input_bytes", callback=as_size, metavar="SIZE", help="How much input they may have."
+)
+@click.option(
+    "--trusted/--untrusted", default=None, help="Whether Python objects in its results are unpickled."
+)
+@grid_options
+@click.pass_obj
+def change(
+    console: Console,
+    choice: GridChoice,
+    name: str,
+    *,
+    roles: tuple[str, ...],
+    jobs: int | None,
+    tasks: int | None,
+    input_bytes: int | None,
+    trusted: bool | None,
+) -> ExitCode:
+    """Change what a member may do, and how much at a time."""
+    grid = choice.known()
+    owner, member = _owner(grid), find_member(grid.roster, name)
+    given = {"jobs_open": jobs, "tasks_open": tasks, "input_bytes": input_bytes}
+    quotas = replace(member.quotas, **{key: value for key, value in given.items() if value is not None})
+    kept = tuple(role for role in member.roles if role is Role.COORDINATOR)
+    wanted = (*map(Role, dict.fromkeys(roles)), *kept) if roles else member.roles
+    changed = msgspec.structs.replace(
+        member, roles=wanted, quotas=quotas, trusted=member.trusted if trusted is None else trusted
+    )
+    newer = owner.change(grid.roster, changed, time.time())
+    return _publish(console, grid, newer, f"{member.name}: {', '.join(wanted)}; {_quotas_text(quotas)}.")
 
 
 @trust.command("renew", cls=Command)
@@ -259,6 +305,11 @@ def _row(member: Member, state: str) -> list[str]:
     return [member.name, shown_id(member.id), ", ".join(member.roles), state]
 
 
+def _quotas_text(quotas: Quotas) -> str:
+    size = size_text(quotas.input_bytes)
+    return f"at most {quotas.jobs_open} jobs, {quotas.tasks_open} tasks and {size} of input open at a time"
+
+
 def _day(moment: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(moment))
 
@@ -272,7 +323,13 @@ def _document(grid: Grid) -> dict[str, object]:
         "expires": iso_text(body.expires),
         "owner_key_here": grid.owner() is not None,
         "members": [
-            {"name": member.name, "node": member.id, "roles": list(member.roles), "trusted": member.trusted}
+            {
+                "name": member.name,
+                "node": member.id,
+                "roles": list(member.roles),
+                "trusted": member.trusted,
+                "quotas": asdict(member.quotas),
+            }
             for member in body.members
         ],
         "revoked": [

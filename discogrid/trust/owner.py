@@ -79,6 +79,18 @@ class Owner:
         revoked = tuple(old for old in roster.body.revoked if old.member.id != member.id)
         return self._next(roster, now, members=(*others, named), revoked=revoked)
 
+    def change(self, roster: Roster, member: Member, now: float) -> Roster:
+        """Give a member other roles, quotas or trust; its keys and its name stay. UsageError when it is none."""
+        if (known := roster.member(member.id)) is None:
+            raise UsageError(f"node {shown_id(member.id)} is no member of this grid")
+        if Role.COORDINATOR in known.roles and Role.COORDINATOR not in member.roles:
+            raise UsageError(f"{known.name} coordinates this grid; without it there is none")
+        changed = msgspec.structs.replace(
+            known, roles=member.roles, quotas=member.quotas, trusted=member.trusted
+        )
+        members = [changed if other.id == member.id else other for other in roster.body.members]
+        return self._next(roster, now, members=members, revoked=roster.body.revoked)
+
     def revoke(self, roster: Roster, node: NodeId, before: float, now: float) -> Roster:
         """Put a member out: what it signed from the time `before` on counts no more. UsageError when that leaves nothing."""
         gone = roster.member(node)

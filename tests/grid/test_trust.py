@@ -154,6 +154,24 @@ def test_the_owner_s_key_moves_to_another_machine(machine: Machine, guest: Machi
     assert machine.document("trust", "ls")["version"] == before + 1
 
 
+def test_a_member_s_roles_and_quotas_are_changed_at_once(machine: Machine, guest: Machine) -> None:
+    machine.coordinate()
+    machine.lend()
+    let_in(machine, guest, Role.SUBMITTER)
+    guest.write("wait.py", WAIT)
+    assert guest.run("submit", "-d", "wait.py").returncode == 0
+    done = machine.run("trust", "set", "guest", "--jobs", "1", "--input", "1G")
+    assert done.returncode == 0, done.stderr
+    assert members(machine)["guest"]["quotas"]["jobs_open"] == 1
+    over = guest.run("submit", "-d", "wait.py")
+    assert over.returncode == 3
+    assert "1 jobs of yours are open" in over.stderr
+    assert machine.run("trust", "set", "guest", "--role", "agent").returncode == 0
+    refused = guest.run("ls")
+    assert refused.returncode == 3
+    assert "no submitter of the grid" in refused.stderr
+
+
 def test_a_member_rotates_its_keys_and_works_on(machine: Machine, guest: Machine) -> None:
     machine.coordinate()
     machine.lend()

@@ -35,7 +35,18 @@ from discogrid.messages import (
 )
 from discogrid.submission import Submission, prepare
 from discogrid.transfer import BlobServer
-from discogrid.types import GIB, AgentId, Attempt, Counts, Digest, FileRef, JobId, JobState, TaskState
+from discogrid.types import (
+    GIB,
+    AgentId,
+    Attempt,
+    Counts,
+    Digest,
+    FileRef,
+    JobId,
+    JobState,
+    SandboxLevel,
+    TaskState,
+)
 from discogrid.views import JobView, TaskView
 from discogrid.wire import pack_parts
 from tests.trust.forge import Cast, body_of, cast, digest_of, leaves_of
@@ -260,6 +271,11 @@ async def test_a_result_that_no_agent_signed_is_refused(liar: Liar, tmp_path: Pa
         made = liar.make(0, b"false output", agent=named.id)
         results(liar, 0, Made(made.archive, made.body, seal_result(made.body, signer)))
         await refused(liar, tmp_path / f"out-{named.id[:4]}", SignatureRefused)
+
+
+async def test_a_result_from_a_weaker_box_than_the_job_demands_is_refused(liar: Liar, tmp_path: Path) -> None:
+    results(liar, 0, liar.make(0, SMALL, sandbox=SandboxLevel.CONFINED))
+    await refused(liar, tmp_path / "out")
 
 
 async def test_a_result_in_another_agent_s_name_is_refused(liar: Liar, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from discogrid.keys import Identity, new_identity
 from discogrid.trust.keeper import RosterKeeper
 from discogrid.trust.owner import ROSTER_S, Owner, free_name, member_of, printable_name, renew_in_time
 from discogrid.trust.roster import MEMBERS_MAX, REVOKED_MAX, ROSTER_BYTES_MAX, Roster, open_roster
-from discogrid.types import Role
+from discogrid.types import Quotas, Role
 from tests.trust.forge import NOW, member, roster_envelope
 
 DAY = 86400.0
@@ -72,6 +72,29 @@ def test_nobody_is_revoked_from_a_time_to_come_on() -> None:
     roster = owner.admit(roster, member_of(node.statement(), "attic", (Role.AGENT,)), NOW)
     roster = owner.revoke(roster, node.id, NOW + DAY, NOW)
     assert roster.signing_key(node.id, Role.AGENT, at=NOW + 1) is None
+
+
+def test_a_member_gets_other_roles_and_quotas_and_keeps_its_keys() -> None:
+    owner, first, roster = founded()
+    node = new_identity()
+    known = member_of(node.statement(), "attic", (Role.AGENT,))
+    roster = owner.admit(roster, known, NOW)
+    wanted = msgspec.structs.replace(
+        known, roles=(Role.SUBMITTER,), quotas=Quotas(jobs_open=1), name="other", signing=b"x" * 32
+    )
+    roster = owner.change(roster, wanted, NOW)
+    found = roster.member(node.id)
+    assert found is not None
+    assert (found.name, found.signing, found.roles, found.quotas.jobs_open) == (
+        "attic",
+        node.public,
+        (Role.SUBMITTER,),
+        1,
+    )
+    with pytest.raises(UsageError, match="no member"):
+        owner.change(roster, member_of(new_identity().statement(), "x", ()), NOW)
+    with pytest.raises(UsageError, match="coordinates"):
+        owner.change(roster, member_of(first.statement(), "desk", (Role.AGENT,)), NOW)
 
 
 def test_who_was_put_out_may_be_let_in_again() -> None:
