@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from discogrid import places
-from discogrid.errors import GridError, UsageError
+from discogrid.errors import GridError, HandshakeRefused, UsageError
 from discogrid.keys import Identity, load_or_create, store
 from discogrid.private_files import replace_file
 from discogrid.trust.keeper import RosterKeeper, begin
@@ -58,6 +58,15 @@ class Grid:
     def roster(self) -> Roster:
         """Who belongs to it, as far as this node knows now."""
         return self.keeper.current
+
+    def check_membership(self) -> None:
+        """HandshakeRefused when this node's own copy of the roster says that it was put out."""
+        if self.roster.member(self.identity.id) is None:
+            raise HandshakeRefused(
+                f"this machine was put out of the grid {self.name}",
+                why="The grid's owner took it out of the roster, or gave it other keys.",
+                fix="Ask the owner for a new code and join again.",
+            )
 
     def owner(self) -> Owner | None:
         """The key that signs its rosters, when it lies on this machine."""

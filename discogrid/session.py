@@ -82,6 +82,7 @@ class Session:
 
     async def __aenter__(self) -> Self:
         """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
+        self._grid.check_membership()
         self._context = transport.new_context()
         self._dial()
         self._greeted = asyncio.get_running_loop().create_future()

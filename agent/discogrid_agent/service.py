@@ -124,6 +124,7 @@ class Service:
 
     async def run(self) -> None:
         """Serve until stopped; HandshakeRefused when the grid does not want this agent."""
+        self._grid.check_membership()
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._context = transport.new_context()
@@ -262,7 +263,9 @@ class Service:
                 self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
             case Refused() as refused:
-                self._failure = HandshakeRefused(refused.what, why=refused.why, fix=refused.fix)
+                self._failure = self._failure or HandshakeRefused(
+                    refused.what, why=refused.why, fix=refused.fix
+                )
                 self._exited.set()
             case RosterPushed():
                 self._grid.keeper.exchange(received.payload, time.time())
@@ -291,15 +294,15 @@ class Service:
             case other:
                 log.warning("the coordinator sent a %s, which is not for agents", type(other).__name__)
 
-    def _roster_changed(self, _: Roster, roster: Roster) -> None:
+    def _roster_changed(self, *_: Roster) -> None:
         """Go by the newer roster at once: nothing runs on for who was put out of the grid."""
-        if not roster.may(self._grid.identity.id, Role.AGENT):
-            self._failure = HandshakeRefused(
-                "this machine was put out of the grid",
-                fix="Ask the grid's owner for a new code and join again.",
-            )
+        try:
+            self._grid.check_membership()
+        except HandshakeRefused as refused:
+            self._failure = refused
             self.stop()
-        self.reconsider()
+        else:
+            self.reconsider()
 
     def _take_job(self, job: JobId, envelope: bytes, riders: bytes) -> None:
         try:

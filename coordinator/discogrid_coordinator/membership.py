@@ -35,6 +35,8 @@ class Membership:
     def put_out(self, peer: Peer) -> None:
         """End a session whose node is no member any more, or not in this role; its tasks go elsewhere."""
         log.warning("%s (node %s) is no member any more", peer.name, peer.node[:8])
+        # So that it knows by the owner's own word, also after a restart: from now on it is not even let in.
+        self._engine.outbox.put(peer.route, RosterPushed(), (self._grid.roster.envelope,))
         self._engine.outbox.put(
             peer.route,
             Refused(
@@ -97,7 +99,8 @@ class Membership:
         except DiscogridError as error:
             self._refuse(received, message.request, error)
             return
-        # The answer comes before what follows from the roster: to put this very session out.
+        # Roster and answer come before what follows from them: to put this very session out.
+        self._engine.outbox.put(received.route, RosterPushed(), (newer.envelope,))
         self._engine.outbox.put(received.route, Answer(request=message.request))
         self._grid.keeper.offer(newer.envelope, now)
 

@@ -43,7 +43,9 @@ class Outbox:
 
     def put(self, route: bytes, message: Message, payload: Sequence[bytes] = ()) -> None:
         """A message for one session; one that its protocol does not know is kept from it."""
-        self._messages.append((route, message, payload))
+        peer = self._peers.get(route)
+        if message.since <= (peer.protocol if peer else PROTOCOL_OLDEST):
+            self._messages.append((route, message, payload))
 
     def tell(self, agent: AgentId, kind: Kind, items: Sequence[Line]) -> None:
         """Lines for an agent, kept in order; neighbours of one kind share a message."""
@@ -57,9 +59,7 @@ class Outbox:
         """Let everything leave."""
         messages, self._messages = self._messages, []
         for route, message, payload in messages:
-            peer = self._peers.get(route)
-            if message.since <= (peer.protocol if peer else PROTOCOL_OLDEST):
-                send(route, message, payload)
+            send(route, message, payload)
         lines, self._lines = self._lines, {}
         for agent, parts in lines.items():
             if (peer := self._peers.agent(agent)) is None:

@@ -79,6 +79,9 @@ def test_a_banned_agent_ends_with_the_reason_and_its_task_runs_elsewhere(
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert lent.wait(15) != 0
     assert "put out of the grid" in (guest.work.parent / "agent.log").read_text()
+    again = guest.run("agent", "--grid", joined)  # it knows, also where nobody lets it in any more
+    assert again.returncode == 3
+    assert "put out of the grid" in again.stderr
     machine.lend(1)
     assert machine.run("wait", job).returncode == 0
     assert "guest" not in members(machine)

@@ -1,7 +1,9 @@
 """Somebody on the network who knows where the coordinator is, and its public key, but is no member of the grid."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from discogrid import places, transport
@@ -21,9 +23,11 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.transfer import BlobClient, Patience
+from discogrid.trust.keeper import RosterKeeper
 from discogrid.types import GIB, Role
 from tests.coordinator.house import hello, prepared, serving
 from tests.trust.forge import cast
+from tests.trust.forge import member as member_entry
 
 
 @pytest.fixture
@@ -51,8 +55,11 @@ async def test_a_stranger_gets_no_answer_and_disturbs_nothing(
                 GetBlob(digest=prepared(grid, tmp_path / "job").job.digest),
             ):
                 caller.send(message)
-            # As a member would, with the coordinator's true key: only its own is not known.
-            false = Grid("home", stranger.identity, grid.keeper, house.endpoint)
+            # As a member would, with the coordinator's true key: only its own is known to nobody but itself.
+            members = (*grid.roster.body.members, member_entry(stranger.identity))
+            body = msgspec.structs.replace(grid.roster.body, members=members)
+            believed = RosterKeeper(replace(grid.roster, body=body))
+            false = Grid("home", stranger.identity, believed, house.endpoint)
             with pytest.raises(GridError, match="did not answer"):
                 async with AsyncClient(false):
                     pass
