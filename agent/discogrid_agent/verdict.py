@@ -80,7 +80,8 @@ def judge(end: BoxEnd, stop: Stop | None, stderr: bytes, over: str | None, limit
                 Outcome.LIMIT_EXCEEDED, 0, Limit.OUTPUT, f"The results are {over}.", retryable=False
             )
         return Verdict(Outcome.SUCCEEDED, 0, None, "", retryable=False)
-    if (limit := _limit_behind(end.exit, stderr)) is not None:
+    limit = Limit.MEMORY if end.ran_out else _limit_behind(end.exit, stderr)
+    if limit is not None:
         return _exceeded(end.exit, Exceeded(limit, _LIMIT_TEXTS[limit](limits)), said)
     return Verdict(
         Outcome.SCRIPT_FAILED,

@@ -20,6 +20,7 @@ from discogrid.mounts import check_mount_targets
 from discogrid.types import MIB, SandboxLevel
 from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.box import Scene
+from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.credentials import acting_as, task_owner
 from discogrid_agent.sandbox.interpreter import own_interpreter
 from discogrid_agent.sandbox.last_steps import strict_launcher
@@ -55,6 +56,7 @@ class StrictBox:
         """SandboxError when the agent's own Python cannot be shown; `settle` before the first `start`."""
         adopt_orphans()  # a box's process 1 outlives the bwrap that started it, by a moment
         self.owner = task_owner()
+        self.groups = ControlGroups.find()
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
         self.filter = filter_program(platform.machine())
@@ -132,7 +134,8 @@ class StrictBox:
             except OSError as error:
                 channels.close()
                 raise SandboxError(f"{self.bwrap} could not be started: {error.strerror}.") from error
-        return StrictBoxed(process, channels, scene.limits, self.owner, asyncio.get_running_loop())
+        group = self.groups.make(scene.limits) if self.groups else None
+        return StrictBoxed(process, channels, scene.limits, self.owner, group, asyncio.get_running_loop())
 
     def close(self) -> None:
         """See Box.close."""

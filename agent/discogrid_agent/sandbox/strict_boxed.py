@@ -12,12 +12,13 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from discogrid.errors import DiscogridError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import BoxEnd, Owner
+from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.credentials import acting_as
 from discogrid_agent.sandbox.last_steps import NOT_STARTED, REPORT, Report, reports
 from discogrid_agent.sandbox.processes import descendants
@@ -84,6 +85,7 @@ class StrictBoxed:
         channels: Channels,
         limits: Limits,
         owner: Owner | None,
+        group: Group | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Watch `process`, a bwrap that waits at `channels`."""
@@ -93,6 +95,7 @@ class StrictBoxed:
         self._channels = channels
         self._limits = limits
         self._owner = owner
+        self._group = group
         self._killed = False
         self._reported = b""
         self._init: int | None = None  # the box's process 1
@@ -156,6 +159,9 @@ class StrictBoxed:
             return True
         with suppress(OSError):
             _write(f"/proc/{init}/oom_score_adj", _FIRST_TO_GO)
+        if self._group is not None:
+            with suppress(OSError):  # the watch is there all the same
+                self._group.take(init)
         self._started = self._loop.time()
         os.write(self._channels.hold, b"\0")
         return True
@@ -191,7 +197,11 @@ class StrictBoxed:
         if self._init is not None:
             with suppress(ChildProcessError):  # reaped by the outer bwrap, or never adopted
                 os.waitpid(self._init, os.WNOHANG)
-        self.ended.set_result(self._end(launched))
+        end = self._end(launched)
+        if self._group is not None:
+            end = replace(end, ran_out=self._group.ran_out())
+            self._group.remove()
+        self.ended.set_result(end)
 
     def _read_report(self) -> bytes:
         """What bwrap reported next; nothing when that is all, for now or for ever."""

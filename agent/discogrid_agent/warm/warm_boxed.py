@@ -5,9 +5,11 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from discogrid_agent.sandbox.box import BoxEnd
+from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.processes import descendants
 
 ANSWER_S: Final = 2.0  # for a warm Python to fork, once the task is to be killed; it takes some milliseconds
@@ -17,8 +19,15 @@ _STATUS_BYTES: Final = 4
 class WarmBoxed:
     """See Boxed."""
 
-    def __init__(self, status: int, loop: asyncio.AbstractEventLoop, stuck: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        status: int,
+        loop: asyncio.AbstractEventLoop,
+        stuck: Callable[[], None],
+        group: Group | None = None,
+    ) -> None:
         """`status` is where the box says how its task ended; `stuck` is called when nobody answers a kill."""
+        self._group = group
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
         self._status = status
@@ -55,6 +64,10 @@ class WarmBoxed:
         self._alive = alive
         self._init = _process_of(alive)
         self._started = self._loop.time()
+        if self._group is not None and self._init is not None:
+            with suppress(OSError):
+                for process in descendants(self._init):  # it may have forked its task already
+                    self._group.take(process)
         self._loop.add_reader(alive, self._on_ended)
         if self._killed:
             self.kill()
@@ -80,7 +93,11 @@ class WarmBoxed:
         with suppress(BlockingIOError):
             told = os.read(self._status, _STATUS_BYTES)
         os.close(self._status)
-        self.ended.set_result(self._end(told))
+        end = self._end(told)
+        if self._group is not None:
+            end = replace(end, ran_out=self._group.ran_out())
+            self._group.remove()
+        self.ended.set_result(end)
 
     def _end(self, told: bytes) -> BoxEnd:
         seconds = 0.0 if self._started is None else self._loop.time() - self._started

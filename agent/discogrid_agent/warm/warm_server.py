@@ -61,6 +61,7 @@ class WarmServer:
         self.tasks = 0
         self._kind = kind
         self._folder = folder
+        self._groups = box.groups
         self._python = str(box.python)
         self._environment = {**box.environment, "PWD": startup.WORK}
         self._asked: list[WarmBoxed] = []  # not answered yet, in order
@@ -105,7 +106,8 @@ class WarmServer:
             return None
         finally:
             os.close(far)
-        boxed = WarmBoxed(status, self.loop, self.close)
+        group = self._groups.make(scene.limits) if self._groups else None
+        boxed = WarmBoxed(status, self.loop, self.close, group)
         self._asked.append(boxed)
         self.used = self.loop.time()
         self.tasks += 1

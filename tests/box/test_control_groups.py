@@ -1,0 +1,80 @@
+"""Limits of the kernel on a box as a whole, in a folder that looks like a delegated group: the files are what counts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from discogrid.types import GIB, Limits
+from discogrid_agent.sandbox.box import BoxEnd
+from discogrid_agent.sandbox.control_groups import ControlGroups, Group
+from discogrid_agent.verdict import Limit, judge
+
+
+class Delegated:
+    """A group of version 2 as systemd delegates it."""
+
+    def __init__(self, folder: Path, controllers: str = "cpu memory pids") -> None:
+        self.own = folder / "hierarchy" / "user.slice" / "agent.service"
+        self.own.mkdir(parents=True)
+        (self.own / "cgroup.controllers").write_text(controllers)
+        (self.own / "cgroup.subtree_control").touch()
+        self.mounts = folder / "mountinfo"
+        self.mounts.write_text(
+            "22 28 0:21 / /proc rw - proc proc rw\n"
+            f"31 28 0:26 / {folder / 'hierarchy'} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+        )
+        self.cgroup = folder / "cgroup"
+        self.cgroup.write_text("1:name=systemd:/else\n0::/user.slice/agent.service\n")
+
+    def find(self) -> ControlGroups | None:
+        return ControlGroups.find(self.mounts, self.cgroup)
+
+
+def test_an_agent_moves_beside_its_boxes_and_asks_for_the_limits(tmp_path: Path) -> None:
+    delegated = Delegated(tmp_path)
+    assert delegated.find() is not None
+    assert (delegated.own / "discogrid-agent" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (delegated.own / "cgroup.subtree_control").read_text() == "+memory +pids"
+
+
+@pytest.mark.parametrize("lacking", ["cpu memory", "", "pids"])
+def test_without_the_controllers_there_are_no_groups(tmp_path: Path, lacking: str) -> None:
+    delegated = Delegated(tmp_path, lacking)
+    assert delegated.find() is None
+    assert not (delegated.own / "discogrid-agent").exists()
+
+
+def test_a_machine_without_version_2_or_without_leave_has_none(tmp_path: Path) -> None:
+    delegated = Delegated(tmp_path)
+    (delegated.own / "cgroup.subtree_control").unlink()
+    assert delegated.find() is None
+    delegated.cgroup.write_text("1:name=systemd:/else\n")
+    assert delegated.find() is None
+    assert ControlGroups.find(tmp_path / "gone", tmp_path / "gone") is None
+
+
+def test_a_box_gets_a_group_with_its_limits_and_gives_it_back(tmp_path: Path) -> None:
+    groups = Delegated(tmp_path).find()
+    assert groups is not None
+    group = groups.make(Limits(memory_bytes=GIB, processes=10))
+    assert group is not None
+    assert int((group.folder / "memory.max").read_text()) > GIB
+    assert int((group.folder / "pids.max").read_text()) > 10
+    group.take(4711)
+    assert (group.folder / "cgroup.procs").read_text() == "4711"
+    for file in group.folder.iterdir():  # in the kernel's own file system they go with the folder
+        file.unlink()
+    group.remove()
+    assert not group.folder.exists()
+
+
+def test_what_the_kernel_ends_for_want_of_memory_is_told_as_that_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.events").write_text("low 0\nmax 12\noom 1\noom_kill 1\n")
+    assert Group(tmp_path).ran_out()
+    end = BoxEnd(ran=True, exit=-9, seconds=1.0, ran_out=True)
+    assert judge(end, None, b"", None, Limits()).limit is Limit.MEMORY
+    (tmp_path / "memory.events").write_text("low 0\nmax 12\noom 0\noom_kill 0\n")
+    assert not Group(tmp_path).ran_out()
+    assert judge(BoxEnd(ran=True, exit=-9, seconds=1.0), None, b"", None, Limits()).limit is None
+    assert not Group(tmp_path / "gone").ran_out()
