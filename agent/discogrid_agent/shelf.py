@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from discogrid.trust.keeper import RosterKeeper
 from discogrid.trust.roster import Roster
 from discogrid.types import Digest, JobId, Limits, NodeId, Role, Run, SandboxLevel
 from discogrid.wire import unpack_parts
+
+REFUSED_MAX = 256  # jobs of which it is remembered why they were refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Shelf:
         self._box = box
         self._unpacking = threading.Lock()  # the first tasks of a job start at the same time
         self._jobs: dict[JobId, Owned] = {}
+        self._refused: OrderedDict[JobId, str] = OrderedDict()  # why; for their tasks, which follow
 
     def get(self, job: JobId) -> Owned | None:
         """The verified job of this id."""
@@ -64,6 +68,15 @@ class Shelf:
 
     def put(self, id_: JobId, envelope: bytes, now: float) -> Owned:
         """Verify a job and keep it; SignatureRefused otherwise. `now` in seconds since 1970."""
+        try:
+            return self._put(id_, envelope, now)
+        except SignatureRefused as error:
+            self._refused[id_] = error.what
+            if len(self._refused) > REFUSED_MAX:
+                self._refused.popitem(last=False)
+            raise
+
+    def _put(self, id_: JobId, envelope: bytes, now: float) -> Owned:
         job = open_job(envelope, self._keeper.current, audience=self._coordinator, now=now)
         if not is_id_of(id_, job.digest):
             raise SignatureRefused("the coordinator calls the job by a name that is not its own")
@@ -104,6 +117,8 @@ class Shelf:
             at += len(run)
             owned = self._jobs.get(run.job)
             try:
+                if owned is None and run.job in self._refused:
+                    raise SignatureRefused(self._refused[run.job])  # noqa: TRY301
                 checked[run] = _proven(owned, self._keeper.current, run, mine, proof, now)
             except (SignatureRefused, WireError) as error:
                 checked[run] = SignatureRefused(error.what)

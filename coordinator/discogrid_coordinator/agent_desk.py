@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from math import isfinite
 
+from msgspec import structs
+
 from discogrid.blobs import digest_of
 from discogrid.bundle import NUMBER_MAX, TASKS_MAX, ResultBody, open_results
 from discogrid.channel import Received
@@ -30,6 +32,7 @@ from discogrid_coordinator.engine import Engine, Pending
 from discogrid_coordinator.peers import Peer
 
 SLOTS_MAX = 4096
+REASON_CHARACTERS_MAX = 1000  # of what an agent says of an attempt or of itself
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,8 @@ class AgentDesk:
                 if not wanted:
                     engine.outbox.put(peer.route, FollowLogs(attempt=attempt, follow=False))
             case Goodbye(reason=reason):
-                engine.tell(events.AgentLeft(peer.name, reason or "it said goodbye", goodbye=True))
+                said = reason[:REASON_CHARACTERS_MAX] or "it said goodbye"
+                engine.tell(events.AgentLeft(peer.name, said, goodbye=True))
                 engine.peers.remove(peer)
             case other:
                 log.warning(
@@ -98,7 +102,8 @@ class AgentDesk:
         inline = iter(archives)
         for task, envelope in zip(tasks, envelopes, strict=True):
             archive = next(inline) if task.inline else None
-            self._engine.ended(peer.name, self._checked(peer, task, envelope, archive))
+            said = structs.replace(task, reason=task.reason[:REASON_CHARACTERS_MAX])
+            self._engine.ended(peer.name, self._checked(peer, said, envelope, archive))
 
     def _checked(self, peer: Peer, task: TaskDone, envelope: bytes, archive: bytes | None) -> Pending:
         """What the agent says, as far as its signature and the bytes bear it out; the machine's failure otherwise."""

@@ -27,6 +27,8 @@ TRANSFERS_MAX = 8
 """Attempts of one task whose input or result could not be moved."""
 REFUSED_S_MIN = 1.0
 """For which an agent that refused a job for a time is not asked again, however short it said."""
+REFUSED_S_MAX = 86_400.0
+"""And after which it is asked again at the latest, however long it said."""
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 60.0
 AVOIDED_MAX = 8

@@ -450,9 +450,10 @@ class Scheduler:
                 self._back_off(agent, task, event.reason, now)
             case Outcome.REFUSED:
                 self._drop(agent, [task])
+                known = agent.name in task.job.pool.excluded
                 self._exclude(agent, task.job, event.reason)
-                if event.again_s is not None:
-                    due = now + max(event.again_s, policies.REFUSED_S_MIN)
+                if event.again_s is not None and not known:
+                    due = now + min(max(event.again_s, policies.REFUSED_S_MIN), policies.REFUSED_S_MAX)
                     self._excluded += 1
                     heapq.heappush(self._pardons, (due, self._excluded, task.job, agent.name))
                 self._requeue(task, event.reason)

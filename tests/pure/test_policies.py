@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from discogrid.types import GIB, JobId, Requirements, SandboxLevel
+from discogrid.types import ENVIRONMENT_CAPABILITY, GIB, JobId, Requirements, SandboxLevel
 from discogrid_coordinator import policies
 from tests.pure.referee import offer
 
@@ -18,6 +18,10 @@ from tests.pure.referee import offer
         (Requirements(memory_bytes=9 * GIB), "lends 8.0 GiB of memory, the task needs 9.0 GiB"),
         (Requirements(gpus=2), "has 1 gpus, the task needs 2"),
         (Requirements(needs=("dlib", "cv2", "av")), "lacks cv2, av"),
+        (
+            Requirements(needs=("dlib", ENVIRONMENT_CAPABILITY)),
+            "builds no environments: its owner has not said --allow-environments",
+        ),
     ],
 )
 def test_a_misfit_says_why(requirements: Requirements, reason: str) -> None:

@@ -8,6 +8,7 @@ from discogrid_agent.acceptance import ATTEMPTS_LOST_MAX, attempts_max
 from discogrid_agent.acceptance import refusal as once_more
 from discogrid_agent.charges import Charges
 from discogrid_agent.rules import COUNT_MAX, DAY_S, Rule, Rules, Submitter, parse_rules
+from discogrid_coordinator import policies
 
 ANNA = Submitter("a" * 52, "aaaaaaaa-xy", "anna")
 BERT = Submitter("b" * 52, "bbbbbbbb-xy", "bert")
@@ -111,6 +112,10 @@ def test_an_attempt_runs_once_and_a_task_no_oftener_than_honest_trouble_explains
     assert once_more(ran=attempts_max(2) - 1, same=False, retries=2) == ""
     assert "no honest trouble" in once_more(ran=attempts_max(2), same=False, retries=2)
     assert attempts_max(2) == 3 + ATTEMPTS_LOST_MAX
+
+
+def test_an_agent_allows_more_attempts_than_an_honest_coordinator_can_lose() -> None:
+    assert ATTEMPTS_LOST_MAX > policies.LOSSES_MAX + policies.TRANSFERS_MAX
 
 
 # CPU seconds.

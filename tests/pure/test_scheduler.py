@@ -207,6 +207,16 @@ def test_a_refusal_for_no_time_at_all_does_not_go_round_in_circles() -> None:
     assert grid.scheduler.deadline() == grid.now + policies.REFUSED_S_MIN
 
 
+def test_refusals_for_ever_are_for_a_day_and_counted_once_a_job() -> None:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.submit("k3f9", 2)
+    for index in range(2):
+        grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", index), Outcome.REFUSED, "no", again_s=1e300))
+    assert grid.scheduler.deadline() == grid.now + policies.LEASE_S
+    assert [due for due, *_ in grid.scheduler._pardons] == [grid.now + policies.REFUSED_S_MAX]
+
+
 def test_a_refusal_that_is_over_after_its_job_or_its_agent_changes_nothing() -> None:
     for gone in (events.JobCancelled(JOB), events.AgentLeft(ATTIC, "gone")):
         grid = Referee()
