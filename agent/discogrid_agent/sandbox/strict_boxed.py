@@ -20,8 +20,8 @@ from discogrid.types import Limits
 from discogrid_agent.sandbox.box import BoxEnd, Owner
 from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.credentials import acting_as
+from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
 from discogrid_agent.sandbox.last_steps import NOT_STARTED, REPORT, Report, reports
-from discogrid_agent.sandbox.processes import descendants
 
 OPEN_FILES: Final = 4096  # descriptors of one process
 # Above the limit, so that a task that goes over it is seen and stopped by name, not only refused its fork.
@@ -105,17 +105,17 @@ class StrictBoxed:
         loop.add_reader(channels.report, self._on_report)
 
     def processes(self) -> list[int]:
-        """See Boxed.processes; without bwrap's own process 1."""
-        return descendants(self._init)[1:] if self._init is not None and self._init_alive is not None else []
+        """See Boxed.processes; without the box's own process 1."""
+        return inhabitants(self._first)
 
     def shared_bytes(self) -> int:
         """See Boxed.shared_bytes."""
-        if self._init is None or self._init_alive is None:
-            return 0
-        with suppress(OSError):
-            status = os.statvfs(f"/proc/{self._init}/root/dev/shm")
-            return (status.f_blocks - status.f_bfree) * status.f_frsize
-        return 0
+        return shared_memory_bytes(self._first)
+
+    @property
+    def _first(self) -> int | None:
+        """The box's process 1 while it lives."""
+        return None if self._init_alive is None else self._init
 
     def kill(self) -> None:
         """See Boxed.kill."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from discogrid_agent.sandbox.box import BoxEnd
 from discogrid_agent.sandbox.control_groups import Group
+from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
 from discogrid_agent.sandbox.processes import descendants
 
 ANSWER_S: Final = 2.0  # for a warm Python to fork, once the task is to be killed; it takes some milliseconds
@@ -39,16 +40,16 @@ class WarmBoxed:
 
     def processes(self) -> list[int]:
         """See Boxed.processes; without the box's own process 1."""
-        return descendants(self._init)[1:] if self._init is not None and self._alive is not None else []
+        return inhabitants(self._first)
 
     def shared_bytes(self) -> int:
         """See Boxed.shared_bytes."""
-        if self._init is None or self._alive is None:
-            return 0
-        with suppress(OSError):
-            status = os.statvfs(f"/proc/{self._init}/root/dev/shm")
-            return (status.f_blocks - status.f_bfree) * status.f_frsize
-        return 0
+        return shared_memory_bytes(self._first)
+
+    @property
+    def _first(self) -> int | None:
+        """The box's process 1 while it lives."""
+        return None if self._alive is None else self._init
 
     def kill(self) -> None:
         """See Boxed.kill."""

@@ -1,0 +1,20 @@
+"""Looks into a box from outside, by the box's process 1: who lives there, and what lies in its shared memory."""
+
+import os
+from contextlib import suppress
+
+from discogrid_agent.sandbox.processes import descendants
+
+
+def inhabitants(first: int | None) -> list[int]:
+    """The processes in the box but for its first one; nobody when that is dead, or not there yet (None)."""
+    return [] if first is None else descendants(first)[1:]
+
+
+def shared_memory_bytes(first: int | None) -> int:
+    """What lies in the box's /dev/shm, mapped by anybody or not."""
+    if first is not None:
+        with suppress(OSError):
+            status = os.statvfs(f"/proc/{first}/root/dev/shm")
+            return (status.f_blocks - status.f_bfree) * status.f_frsize
+    return 0
