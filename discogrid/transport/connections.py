@@ -100,7 +100,7 @@ class Connections:
         self._addresses: dict[str, int] = {}
         self._members: dict[str, int] = {}
         self._routes: dict[bytes, Connection] = {}
-        self._early: dict[int, int] = {}  # delivered before its connection was told of
+        self._early: dict[int, Connection] = {}  # what was delivered before its connection was told of
         self._rates = Rates(CONNECTS_BURST, CONNECTS_S_MAX, ADDRESSES_MAX)
 
     def __len__(self) -> int:
@@ -112,9 +112,13 @@ class Connections:
         host = network_of(address)
         with self._lock:
             self._drop(fd)
-            connection = Connection(fd, host, now, self._early.pop(fd, 0))
+            connection = Connection(fd, host, now)
             self._open[fd] = connection
             self._addresses[host] = self._addresses.get(host, 0) + 1
+            if (early := self._early.pop(fd, None)) is not None:
+                over = self._count(connection, early.delivered, early.member, early.route)
+                if over is not None:
+                    return over
             if len(self._open) > self._total_max:
                 return Excess(connection, f"{self._total_max} connections are open")
             if self._addresses[host] > self._address_max:
@@ -137,19 +141,11 @@ class Connections:
             connection = self._open.get(fd)
             if connection is None:
                 # The accept is told by another thread, and may come later.
-                self._early[fd] = min(self._early.get(fd, 0) + size, self._unread.one_max)
+                early = self._early.setdefault(fd, Connection(fd, "", 0.0))
+                early.delivered = min(early.delivered + size, self._unread.one_max)
+                early.member, early.route = member, route
                 return None
-            connection.delivered += size
-            if connection.route != route:
-                connection.route = route
-                self._routes[route] = connection
-            if connection.member or not member:
-                return None
-            connection.member = member
-            self._members[member] = self._members.get(member, 0) + 1
-            if self._members[member] > self._member_max:
-                return Excess(connection, f"this member has {self._member_max} connections open")
-        return None
+            return self._count(connection, size, member, route)
 
     def sent(self, route: bytes, size: int) -> None:
         """A message of `size` bytes on the wire waits for whoever is heard by this route."""
@@ -179,6 +175,21 @@ class Connections:
             *_over(self._unheard, unheard),
             *_over(self._untaken, untaken),
         ]
+
+    def _count(self, connection: Connection, size: int, member: str, route: bytes) -> Excess | None:
+        connection.delivered += size
+        if connection.route != route:
+            connection.route = route
+            self._routes[route] = connection
+        if not member or connection.member == member:
+            return None
+        if connection.member:  # what was delivered early was of an older connection with this descriptor
+            _count_down(self._members, connection.member)
+        connection.member = member
+        self._members[member] = self._members.get(member, 0) + 1
+        if self._members[member] > self._member_max:
+            return Excess(connection, f"this member has {self._member_max} connections open")
+        return None
 
     def _drop(self, fd: int) -> None:
         connection = self._open.pop(fd, None)

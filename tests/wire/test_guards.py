@@ -251,6 +251,30 @@ async def test_a_member_has_so_many_connections_and_another_member_does_not_feel
             await works(host)
 
 
+def test_a_member_heard_before_its_connection_was_told_of_is_counted_all_the_same() -> None:
+    """Two threads tell of them, in any order."""
+    connections = Connections(100, member_max=2)
+    for fd in range(2):
+        assert connections.opened(fd, "192.0.2.1", 0.0) is None
+        assert connections.delivered(fd, 40, "mallory", b"%d" % fd) is None
+    assert connections.delivered(2, 40, "mallory", b"2") is None
+    excess = connections.opened(2, "192.0.2.1", 0.0)
+    assert excess is not None
+    assert (excess.connection.fd, excess.connection.delivered) == (2, 40)
+    assert "this member has 2 connections" in excess.reason
+
+
+def test_a_descriptor_s_next_connection_belongs_to_whoever_is_heard_on_it() -> None:
+    connections = Connections(100, member_max=1)
+    connections.opened(1, "192.0.2.1", 0.0)
+    connections.closed(1)
+    connections.delivered(1, 40, "attic", b"old")  # its last word, told late
+    assert connections.opened(1, "192.0.2.2", 0.0) is None
+    assert connections.delivered(1, 40, "cellar", b"new") is None
+    assert connections.opened(2, "192.0.2.1", 0.0) is None
+    assert connections.delivered(2, 40, "attic", b"again") is None, "its only one"
+
+
 async def test_a_flood_leaves_descriptors_for_the_coordinator_s_own_files() -> None:
     """Else its journal cannot be written, and libzmq aborts where it needs one itself."""
     async with house(connections=Connections(50)) as host:
