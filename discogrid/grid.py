@@ -124,17 +124,21 @@ def adopt_grid(
 def put_back(backup: Backup) -> str:
     """Keep an owner's key of a backup in the folder of its grid, and say which; a machine that is new gets the folder.
 
-    The coordinator's keys, if they are in it, make this machine the one that coordinates. KeyFileError when another
-    key lies there already.
+    The coordinator's keys, if they are in it, make this machine the one that coordinates. A member of the grid that
+    gets the key alone keeps to the roster it knows: a newer one would undo what was changed since the backup.
+    KeyFileError when another key lies there already.
     """
     known = {name: _owner_of(places.grid_folder(name)) for name in _folders()}
     name = next((name for name, owner in known.items() if owner == backup.owner.public), None)
+    is_member = name is not None
     if name is None and backup.coordinator is not None and HOME not in known:
         name = HOME
     name = name or free_name(_folder_name(backup.roster.body.name), [OWN, HOME, *known])
     folder = places.grid_folder(name)
     now, owner = time.time(), Owner(backup.owner)
-    begin(folder, backup.roster).offer(owner.restored(backup.roster, now).envelope, now)
+    keeper = begin(folder, backup.roster)
+    if backup.coordinator is not None or not is_member:
+        keeper.offer(owner.restored(keeper.current, now).envelope, now)
     _remember_owner(folder, backup.owner.public)
     if backup.coordinator is not None and backup.coordinator.id != load_or_create(_identity_file(folder)).id:
         store(folder / IDENTITY_FILE, backup.coordinator)

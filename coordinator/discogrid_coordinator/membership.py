@@ -71,7 +71,12 @@ class Membership:
     def publish(self, received: Received, message: PublishRoster, now: float) -> None:
         """Take a newer roster from whoever has it: the owner's signature is its authority."""
         try:
-            self._grid.keeper.offer(b"".join(received.payload[:1]), now)
+            offered = b"".join(received.payload[:1])
+            if not self._grid.keeper.offer(offered, now) and offered != self._grid.roster.envelope:
+                raise SignatureRefused(
+                    f"roster {self._grid.roster.version} of this grid's owner is in force already, a newer or another one",
+                    fix="Run the command again: it begins from that one.",
+                )
         except DiscogridError as error:
             if message.request:
                 self._refuse(received, message.request, error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -97,9 +98,14 @@ def remove(console: Console, choice: GridChoice, name: str, *, before: str | Non
 def put_out(console: Console, grid: Grid, name: str, before: str | None) -> ExitCode:
     """Revoke a member; what `trust rm` and `agents ban` do."""
     owner, now = _owner(grid), time.time()
-    member = find_member(grid.roster, name)
-    newer = owner.revoke(grid.roster, member.id, _moment(before, now), now)
-    return _publish(console, grid, newer, f"{member.name} was put out of the grid {grid.name}.")
+    moment = _moment(before, now)
+
+    def sign() -> tuple[Roster, str]:
+        member = find_member(grid.roster, name)
+        newer = owner.revoke(grid.roster, member.id, moment, now)
+        return newer, f"{member.name} was put out of the grid {grid.name}."
+
+    return _enact(console, grid, sign)
 
 
 @trust.command("set", cls=Command)
@@ -134,16 +140,21 @@ def change(
 ) -> ExitCode:
     """Change what a member may do, and how much at a time."""
     grid = choice.known()
-    owner, member = _owner(grid), find_member(grid.roster, name)
+    owner = _owner(grid)
     given = {"jobs_open": jobs, "tasks_open": tasks, "input_bytes": input_bytes}
-    quotas = replace(member.quotas, **{key: value for key, value in given.items() if value is not None})
-    kept = tuple(role for role in member.roles if role is Role.COORDINATOR)
-    wanted = (*map(Role, dict.fromkeys(roles)), *kept) if roles else member.roles
-    changed = msgspec.structs.replace(
-        member, roles=wanted, quotas=quotas, trusted=member.trusted if trusted is None else trusted
-    )
-    newer = owner.change(grid.roster, changed, time.time())
-    return _publish(console, grid, newer, f"{member.name}: {', '.join(wanted)}; {_quotas_text(quotas)}.")
+
+    def sign() -> tuple[Roster, str]:
+        member = find_member(grid.roster, name)
+        quotas = replace(member.quotas, **{key: value for key, value in given.items() if value is not None})
+        kept = tuple(role for role in member.roles if role is Role.COORDINATOR)
+        wanted = (*map(Role, dict.fromkeys(roles)), *kept) if roles else member.roles
+        changed = msgspec.structs.replace(
+            member, roles=wanted, quotas=quotas, trusted=member.trusted if trusted is None else trusted
+        )
+        newer = owner.change(grid.roster, changed, time.time())
+        return newer, f"{member.name}: {', '.join(wanted)}; {_quotas_text(quotas)}."
+
+    return _enact(console, grid, sign)
 
 
 @trust.command("renew", cls=Command)
@@ -152,8 +163,13 @@ def change(
 def renew(console: Console, choice: GridChoice) -> ExitCode:
     """Let the roster be good for longer."""
     grid = choice.known()
-    newer = _owner(grid).renew(grid.roster, time.time())
-    return _publish(console, grid, newer, f"The roster is good until {_day(newer.body.expires)}.")
+    owner = _owner(grid)
+
+    def sign() -> tuple[Roster, str]:
+        newer = owner.renew(grid.roster, time.time())
+        return newer, f"The roster is good until {_day(newer.body.expires)}."
+
+    return _enact(console, grid, sign)
 
 
 @trust.command("backup", cls=Command, params=[_passphrase_option(new=True)])
@@ -257,27 +273,38 @@ def _owner(grid: Grid) -> Owner:
     )
 
 
-def _publish(console: Console, grid: Grid, newer: Roster, done: str) -> ExitCode:
-    """Keep the newer roster here, then bring it to the coordinator, which tells everybody."""
-    grid.keeper.offer(newer.envelope, time.time())
-    if grid.own and not is_running():
-        console.narration.say(done)
-        return ExitCode.SUCCEEDED
+def _enact(console: Console, grid: Grid, sign: Callable[[], tuple[Roster, str]]) -> ExitCode:
+    """Sign the next roster, keep it here, and bring it to the coordinator, which tells everybody.
+
+    To connect comes first: it brings both sides to the newest roster there is, so that nobody's change is lost.
+    """
+    said = ""
+
+    def signed() -> Roster:
+        nonlocal said
+        newer, said = sign()
+        grid.keeper.offer(newer.envelope, time.time())
+        return newer
 
     async def bring() -> None:
         async with AsyncClient(grid) as client:
-            await client.publish(newer.envelope)
+            await client.publish(signed().envelope)
 
     try:
-        asyncio.run(bring())
+        if grid.own and not is_running():
+            signed()
+        else:
+            asyncio.run(bring())
     except GridError as error:
-        console.narration.say(done)
+        if not said:
+            signed()
+        console.narration.say(said)
         console.narration.warn(
             f"The others do not know yet: {error.what}. They will when the coordinator runs again on this machine, or"
             " a command here reaches it."
         )
         return ExitCode.NO_GRID
-    console.narration.say(done)
+    console.narration.say(said)
     return ExitCode.SUCCEEDED
 
 

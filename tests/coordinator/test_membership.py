@@ -147,7 +147,7 @@ async def test_any_member_can_bring_the_owner_s_newer_roster_and_everybody_hears
         assert await let_in(house, guest, Role.AGENT, name="guest")
 
 
-@pytest.mark.parametrize("kind", ["another owner's", "an older", "a damaged"])
+@pytest.mark.parametrize("kind", ["another owner's", "an older", "another of the same version", "a damaged"])
 async def test_a_roster_that_is_not_the_owner_s_newest_changes_nothing(
     grid: Cast, tmp_path: Path, kind: str
 ) -> None:
@@ -156,6 +156,9 @@ async def test_a_roster_that_is_not_the_owner_s_newest_changes_nothing(
     envelope = {
         "another owner's": roster_envelope(thief, members, version=99, grid=grid.roster.grid),
         "an older": roster_envelope(grid.owner, members, version=0),
+        "another of the same version": roster_envelope(
+            grid.owner, [*members, member(grid.coordinator)], version=1
+        ),
         "a damaged": newer(grid, plus=(member(guest),))[:-1],
     }[kind]
     async with serving(grid, tmp_path / "coordinator") as house:

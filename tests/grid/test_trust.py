@@ -206,3 +206,23 @@ def test_a_member_that_is_none_is_named(machine: Machine, name: str) -> None:
     done = machine.run("trust", "rm", name)
     assert done.returncode == 2
     assert f"no member {name!r}" in done.stderr
+
+
+def test_two_holders_of_the_owner_s_key_lose_none_of_each_other_s_changes(
+    machine: Machine, guest: Machine
+) -> None:
+    machine.coordinate()
+    joined = let_in(machine, guest, Role.SUBMITTER, Role.ADMIN)
+    assert machine.run("trust", "move", "home.move", *passphrase(machine)).returncode == 0
+    moved = machine.work / "home.move"
+    assert guest.run("trust", "restore", moved, *passphrase(guest)).returncode == 0
+    changed = guest.run("trust", "set", "guest", "--input", "3G", "--grid", joined)
+    assert changed.returncode == 0, changed.stderr
+    assert machine.run("trust", "restore", moved, *passphrase(machine)).returncode == 0
+    for turn, each, flags in ((1, machine, ()), (2, guest, ("--grid", joined)), (3, machine, ())):
+        done = each.run(
+            "trust", "set", "guest", "--tasks", str(turn), *(("--jobs", "7") if turn == 1 else ()), *flags
+        )
+        assert done.returncode == 0, done.stderr
+    quotas = members(machine)["guest"]["quotas"]
+    assert (quotas["tasks_open"], quotas["jobs_open"], quotas["input_bytes"]) == (3, 7, 3 << 30)
