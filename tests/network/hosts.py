@@ -21,6 +21,10 @@ LAN = "lan"
 END_S = 15.0
 
 
+class WorldRefused(Exception):
+    """The system did not make what the world was told to make."""
+
+
 class Network:
     """A switch and its hosts. Use `with Network(folder) as network`."""
 
@@ -35,7 +39,11 @@ class Network:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.process = int(self._answer())
+        try:
+            self.process = int(self._answer())
+        except WorldRefused:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +101,10 @@ class Network:
     def _answer(self) -> Any:
         assert self._world.stdout is not None
         line = self._world.stdout.readline()
-        assert line, "the world has ended: can this user make network namespaces?"
+        assert line, "the world has ended"
         answer = json.loads(line)
-        assert "done" in answer, answer.get("failed")
+        if "failed" in answer:
+            raise WorldRefused(answer["failed"])
         return answer["done"]
 
 
@@ -216,4 +225,4 @@ def entered(first: int, user: str, *command: str) -> list[str]:
     return [sys.executable, "-S", str(HERE / "enter.py"), str(first), user, *command]
 
 
-__all__ = ["LAN", "Host", "Network", "until"]
+__all__ = ["LAN", "Host", "Network", "WorldRefused", "until"]

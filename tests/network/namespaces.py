@@ -13,7 +13,7 @@ MOUNTS, HOSTNAME, IPC, USERS, PROCESSES, NETWORK = (
     0x20000000,
     0x40000000,
 )
-RECURSIVE, PRIVATE = 0x4000, 0x40000
+BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000
 DEATH_SIGNAL = 1
 
 library = ctypes.CDLL(None, use_errno=True)
@@ -48,6 +48,12 @@ def own_processes() -> None:
     """Show this process namespace in /proc, in this mount namespace alone."""
     check(library.mount(None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None))
     check(library.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(0), None))
+
+
+def cover(place: Path, other: Path) -> None:
+    """Show another file in the place of one, in this mount namespace alone."""
+    check(library.mount(None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None))
+    check(library.mount(os.fsencode(other), os.fsencode(place), None, ctypes.c_ulong(BIND), None))
 
 
 def name_host(name: str) -> None:
