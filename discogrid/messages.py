@@ -39,6 +39,9 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     gpus: int = 0
     sandbox: str = "none"
     network: bool = False
+    no_network: str = (
+        "its version of discogrid has none to give"  # what agents that do not know this field have
+    )
     capabilities: tuple[str, ...] = ()
     holds: tuple[Run, ...] = ()  # what an agent that was away still has
     roster: int = 0  # the version of the roster it goes by

@@ -193,7 +193,8 @@ class Offer:
     memory_bytes: int
     sandbox: SandboxLevel
     gpus: int = 0
-    network: bool = False  # whether its owner lets tasks reach the network
+    network: bool = False  # whether it can give tasks a network of their own, and its owner lets it
+    no_network: str = ""  # why it cannot, whatever its owner says
     capabilities: frozenset[str] = field(default_factory=frozenset)
 
 

@@ -126,6 +126,7 @@ def agent(
         slots=slots or cpu_count(),
         memory_bytes=lent,
         sandbox=box.level,
+        no_network="this version of discogrid has none to give",
         capabilities=capabilities() | ({ENVIRONMENT_CAPABILITY} if environments else frozenset()),
     )
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)

@@ -408,6 +408,7 @@ class Service:
             gpus=self._offer.gpus,
             sandbox=self._offer.sandbox.value,
             network=self._offer.network and self._terms.network,
+            no_network=self._offer.no_network,
             capabilities=tuple(sorted(self._offer.capabilities)),
             holds=holds,
             roster=self._grid.roster.version,

@@ -167,5 +167,6 @@ def _offer(hello: Hello) -> Offer:
         sandbox=sandbox,
         gpus=max(0, hello.gpus),
         network=hello.network,
+        no_network=hello.no_network[:REASON_CHARACTERS_MAX],
         capabilities=frozenset(hello.capabilities),
     )

@@ -63,6 +63,8 @@ def misfit(requirements: Requirements, offer: Offer) -> str:
         return f"has {offer.gpus} gpus, the task needs {requirements.gpus}"
     if requirements.sandbox.rank > offer.sandbox.rank:
         return f"box level {offer.sandbox}, job demands {requirements.sandbox}"
+    if requirements.network and offer.no_network:
+        return f"cannot give tasks a network of their own: {offer.no_network}"
     if requirements.network and not offer.network:
         return "its owner lets no task reach the network"
     lacking = [name for name in requirements.needs if name not in offer.capabilities]

@@ -36,6 +36,18 @@ def test_a_submitter_the_owner_shuts_out_is_told_why_and_let_in_when_the_owner_c
     assert machine.run("wait", job).returncode == 0
 
 
+def test_an_owner_who_allows_the_network_is_not_blamed_for_an_agent_that_cannot_give_it(
+    machine: Machine,
+) -> None:
+    machine.coordinate()
+    rules(machine, "[default]\nnetwork = true\n")
+    machine.lend()
+    machine.write("hello.py", "print('hello')")
+    job = machine.run("submit", "-d", "--network", "hello.py").stdout.strip()
+    until(lambda: "cannot give tasks a network of their own" in machine.run("why", job).stdout)
+    assert "its owner" not in machine.run("why", job).stdout
+
+
 def test_rules_that_change_end_what_runs(machine: Machine) -> None:
     machine.coordinate()
     machine.lend()

@@ -33,7 +33,14 @@ def test_a_weaker_box_and_a_closed_network_are_misfits() -> None:
     weak = offer(2, sandbox=SandboxLevel.CONFINED)
     assert policies.misfit(Requirements(), weak) == "box level confined, job demands strict"
     assert policies.misfit(Requirements(sandbox=SandboxLevel.NONE), weak) == ""
-    assert "network" in policies.misfit(Requirements(network=True), offer())
+    assert policies.misfit(Requirements(network=True), offer()) == "its owner lets no task reach the network"
+
+
+def test_a_network_that_cannot_be_given_is_not_laid_at_the_owners_door() -> None:
+    unable = offer(no_network="no pasta")
+    reason = "cannot give tasks a network of their own: no pasta"
+    assert policies.misfit(Requirements(network=True), unable) == reason
+    assert policies.misfit(Requirements(), unable) == ""
 
 
 def test_large_grids_beat_more_slowly_and_lose_agents_later() -> None:

@@ -282,7 +282,16 @@ def test_a_field_that_only_the_next_version_knows_is_passed_over() -> None:
 
 def test_a_field_that_the_version_before_did_not_have_gets_its_default() -> None:
     plain = msgpack.unpackb(encode(hello(slots=4)))
-    for field in ("slots", "gpus", "capabilities", "holds", "sandbox", "network", "memory_bytes"):
+    for field in (
+        "slots",
+        "gpus",
+        "capabilities",
+        "holds",
+        "sandbox",
+        "network",
+        "no_network",
+        "memory_bytes",
+    ):
         del plain[field]
     assert decode(msgpack.packb(plain)) == hello()
 
