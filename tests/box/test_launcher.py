@@ -26,12 +26,14 @@ from discogrid_agent.sandbox.last_steps import (
 )
 from discogrid_agent.sandbox.launcher import Argument, At, Memory, Step, Table, knows, program
 from discogrid_agent.sandbox.seccomp import filter_program
+from tests.skips import NO_LANDLOCK
 
 MACHINE = platform.machine()
 SYSTEM = Rules(
     read_only=tuple(map(Path, ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"))),
     devices=(Path("/dev/null"),),
 )
+
 STACK = 0x7000_0000
 NO_SUCH_FILE, BAD_DESCRIPTOR = 2, 9
 
@@ -172,7 +174,7 @@ def version() -> int:
     assert knows(MACHINE)
     found = landlock.abi()
     if found == 0:
-        pytest.skip("this kernel has no Landlock")
+        pytest.skip(NO_LANDLOCK)
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.landlock import Rules
+from tests.skips import NO_LANDLOCK
 
 RESTRAINED = Path(__file__).with_name("restrained.py")
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def test_without_landlock_everything_is_done(given: dict[str, str]) -> None:
 def test_landlock_leaves_what_its_rules_name(given: dict[str, str]) -> None:
     version = landlock.abi()
     if version == 0:
-        pytest.skip("this kernel has no Landlock")
+        pytest.skip(NO_LANDLOCK)
     answers = tried("landlock", given)
     since = {
         "truncate shown": 3,

@@ -11,6 +11,7 @@ import pytest
 from discogrid.programs import find_ffmpeg
 from discogrid.types import Limits, Outcome
 from tests.box.bench import Bench, appeared, content, outputs, stderr, stdout
+from tests.skips import NO_FFMPEG, ONLY_ROOT
 
 HOSTILE_NAMES = ["two words.mp4", "naïve-日本.txt", "-rf", "line\nbreak", "*.txt", "'quoted\"$(x)"]
 
@@ -113,7 +114,7 @@ async def test_python_is_the_agents_own_and_on_the_path(bench: Bench) -> None:
 
 async def test_ffmpeg_is_on_the_path(bench: Bench) -> None:
     if find_ffmpeg() is None:
-        pytest.skip("this machine has no ffmpeg, and imageio-ffmpeg is not installed")
+        pytest.skip(NO_FFMPEG)
     ended = await bench.run(
         "import subprocess\n"
         "subprocess.run(['ffmpeg', '-v', 'error', '-nostdin', '-f', 'lavfi', '-i', 'testsrc=duration=0.2:rate=10',"
@@ -125,7 +126,7 @@ async def test_ffmpeg_is_on_the_path(bench: Bench) -> None:
 
 async def test_a_script_that_knows_only_the_labs_contract(strict_bench: Bench, tmp_path: Path) -> None:
     if find_ffmpeg() is None:
-        pytest.skip("this machine has no ffmpeg, and imageio-ffmpeg is not installed")
+        pytest.skip(NO_FFMPEG)
     tree = tmp_path / "assets"
     (tree / "models").mkdir(parents=True)
     (tree / "models" / "shape.dat").write_text("landmarks")
@@ -274,7 +275,7 @@ async def test_who_and_where_a_task_is(strict_bench: Bench) -> None:
 
 async def test_an_agent_that_is_root_runs_tasks_as_nobody_of_this_machine(bench: Bench) -> None:
     if os.geteuid() != 0:
-        pytest.skip("this agent is not root")
+        pytest.skip(ONLY_ROOT)
     name = f"nobody-{os.getpid()}.py"
     task = bench.task("import time; time.sleep(30)", name=name)
     running = asyncio.ensure_future(bench.runner.run(task))

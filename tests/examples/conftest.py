@@ -8,6 +8,7 @@ import pytest
 
 from discogrid.demo.movie import find_portrait, make_movie
 from tests.examples.footage import REAL_MEDIA, load_example
+from tests.skips import NO_LICENCE
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def portrait() -> Path:
 @pytest.fixture
 def real_media() -> Path:
     if not REAL_MEDIA.is_dir():
-        pytest.skip("the lab's own footage is not on this machine; it has no licence to ship")
+        pytest.skip(NO_LICENCE)
     return REAL_MEDIA
 
 

@@ -13,6 +13,7 @@ import pytest
 from discogrid.demo.merge import read_frame_table
 from discogrid.demo.movie import split_movie
 from tests.examples.footage import frames, lenses_differ, rate, run_example, run_ffmpeg, sound
+from tests.skips import ONE_CORE
 
 VIDEO_SCRIPTS = pytest.mark.parametrize("script", ["glasses_3.py", "glasses_5.py"])
 
@@ -41,7 +42,7 @@ def test_every_frame_wears_glasses_and_the_rest_stays(
 def test_the_same_bytes_on_one_core_and_on_all(script: str, movie: Path, tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
     if len(cores) == 1:
-        pytest.skip("this machine has one core")
+        pytest.skip(ONE_CORE)
     short = tmp_path / "short.mp4"
     run_ffmpeg("-i", movie, "-frames:v", "20", "-c", "copy", short)
     run_example(script, short, "all.mp4", cwd=tmp_path)

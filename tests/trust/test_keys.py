@@ -13,6 +13,7 @@ from discogrid import places
 from discogrid.errors import KeyFileError
 from discogrid.grid import HOME, open_grid
 from discogrid.keys import load_or_create, new_identity, node_id
+from tests.skips import ONLY_ROOT
 
 RACERS = 8
 
@@ -124,7 +125,7 @@ def test_a_key_file_that_is_a_link_a_folder_or_a_pipe_is_refused(tmp_path: Path)
             load_or_create(path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.skipif(os.geteuid() != 0, reason=ONLY_ROOT)
 def test_a_key_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "identity.json"
     load_or_create(path)
