@@ -36,6 +36,7 @@ from discogrid_agent.guardian import stand_guard
 from discogrid_agent.rules import Rule
 from discogrid_agent.rules_file import RulesFile
 from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.service import Service
@@ -119,7 +120,9 @@ def agent(
     grid = _grid(console, grid_name, code, token_file, shown)
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
-    box = _warm(_box(grid, sandbox)) if warm else _box(grid, sandbox)
+    box = _box(grid, sandbox, ControlGroups.find())
+    if warm:
+        box = _warm(box)
     lent = memory or memory_bytes()
     environments = _environments(grid, shown, box) if allow_environments else None
     offer = Offer(
@@ -191,14 +194,14 @@ async def _lend(
             await service.run()
 
 
-def _box(grid: Grid, wanted: str | None) -> Box:
+def _box(grid: Grid, wanted: str | None, groups: ControlGroups | None) -> Box:
     """The box asked for, else strict; on this machine's own grid the best there is. SandboxError says what to fix."""
     if wanted is not None:
-        box = box_of(SandboxLevel(wanted))
+        box = box_of(SandboxLevel(wanted), groups)
         if box.level is SandboxLevel.NONE:
             log.warning("tasks run WITHOUT a box: they can read and change whatever you can")
         return box
-    probed = best_box()
+    probed = best_box(groups)
     if probed.box.level is SandboxLevel.STRICT:
         return probed.box
     if not grid.own:

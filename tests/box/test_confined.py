@@ -1,13 +1,21 @@
 """What the confined box keeps a task from, and what it cannot: the level's own table, and what it does not offer."""
 
+import asyncio
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
-from discogrid.types import Outcome
+from discogrid.types import GIB, Limits, Outcome
+from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.confined import ConfinedBox
+from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.probe import try_box
-from tests.box.bench import Bench, stdout
+from discogrid_agent.verdict import Limit
+from tests.box.bench import Bench, appeared, stdout
 from tests.box.test_probes import NAMES, PROBES, Host, host
 
 __all__ = ["host"]
@@ -75,3 +83,27 @@ async def test_there_is_no_shared_memory(confined_bench: Bench, step: str) -> No
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''], check=True)"
     )
     assert twin.outcome is Outcome.SUCCEEDED, twin.reason
+
+
+def listed(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_the_kernels_limits_hold_for_a_confined_task_as_a_whole(tmp_path: Path) -> None:
+    """In a folder that looks like a delegated group, whose files tell what the kernel would be told, and tells."""
+    runner = Runner(tmp_path / "agent", ConfinedBox(ControlGroups(tmp_path)), "attic")
+    bench = Bench(tmp_path, runner)
+    name = f"whole-{os.getpid()}.py"
+    task = bench.task("import time; time.sleep(60)", name=name, limits=Limits(memory_bytes=GIB))
+    running = asyncio.ensure_future(runner.run(task))
+    launcher, task_itself = sorted(await appeared(name, 2))
+    group = next(folder for folder in listed(tmp_path) if folder.name.startswith("box-"))
+    assert int((group / "memory.max").read_text()) > GIB
+    assert (group / "cgroup.procs").read_text() == str(launcher)
+
+    (group / "memory.events").write_text("oom_kill 1\n")
+    for killed in (launcher, task_itself):
+        os.kill(killed, signal.SIGKILL)
+    ended = await running
+    runner.close()
+    assert (ended.outcome, ended.limit_exceeded) == (Outcome.LIMIT_EXCEEDED, Limit.MEMORY), ended.reason

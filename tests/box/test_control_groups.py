@@ -1,13 +1,15 @@
 """Limits of the kernel on a box as a whole, in a folder that looks like a delegated group: the files are what counts."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from discogrid.types import GIB, Limits
+from discogrid.types import GIB, Limits, SandboxLevel
 from discogrid_agent.sandbox.box import BoxEnd
 from discogrid_agent.sandbox.control_groups import ControlGroups, Group
+from discogrid_agent.sandbox.probe import best_box
 from discogrid_agent.verdict import Limit, judge
 
 
@@ -27,6 +29,12 @@ class Delegated:
         self.cgroup = folder / "cgroup"
         self.cgroup.write_text("1:name=systemd:/else\n0::/user.slice/agent.service\n")
 
+    def shown_from(self, root: str, point: Path) -> None:
+        """As in a container, which sees a part of the hierarchy."""
+        self.mounts.write_text(
+            f"31 28 0:26 {root} {str(point).replace(' ', chr(92) + '040')} rw - cgroup2 cgroup2 rw\n"
+        )
+
     def find(self) -> ControlGroups | None:
         return ControlGroups.find(self.mounts, self.cgroup)
 
@@ -36,6 +44,44 @@ def test_an_agent_moves_beside_its_boxes_and_asks_for_the_limits(tmp_path: Path)
     assert delegated.find() is not None
     assert (delegated.own / "discogrid-agent" / "cgroup.procs").read_text() == str(os.getpid())
     assert (delegated.own / "cgroup.subtree_control").read_text() == "+memory +pids"
+
+
+def test_an_agent_that_may_not_have_the_limits_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delegated = Delegated(tmp_path)
+    write = Path.write_text
+
+    def busy(path: Path, text: str) -> int:
+        if path.name == "cgroup.subtree_control":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", busy)
+    assert delegated.find() is None
+    assert (delegated.own / "cgroup.procs").read_text() == str(os.getpid())
+
+
+def test_a_probe_alone_moves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ControlGroups, "find", lambda *_: pytest.fail("it moves the process"))
+    probed = best_box()
+    assert probed.box.level is not SandboxLevel.NONE, probed.reason
+
+
+def test_a_mount_that_shows_a_part_of_the_hierarchy(tmp_path: Path) -> None:
+    delegated = Delegated(tmp_path)
+    (tmp_path / "a part").symlink_to(delegated.own.parent)
+    delegated.shown_from("/user.slice", tmp_path / "a part")
+    assert delegated.find() is not None
+    assert (delegated.own / "discogrid-agent" / "cgroup.procs").exists()
+
+
+@pytest.mark.parametrize("root", ["/system.slice", "/user.slice/agent", "/.."])
+def test_a_group_that_no_mount_shows_is_not_found(tmp_path: Path, root: str) -> None:
+    delegated = Delegated(tmp_path)
+    delegated.shown_from(root, delegated.own.parent)
+    assert delegated.find() is None
+    assert not (delegated.own / "discogrid-agent").exists()
 
 
 @pytest.mark.parametrize("lacking", ["cpu memory", "", "pids"])

@@ -11,7 +11,7 @@ from discogrid_agent.sandbox import probe
 
 def found(monkeypatch: pytest.MonkeyPatch, level: SandboxLevel) -> None:
     box = SimpleNamespace(level=level)
-    monkeypatch.setattr(probe, "best_box", lambda: probe.Probed(box, "no namespaces", "allow them"))  # type: ignore[arg-type]
+    monkeypatch.setattr(probe, "best_box", lambda: probe.Probed(box, "no namespaces", "allow them"))
 
 
 def test_a_confined_box_may_be_lent_by_who_chooses_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from discogrid.errors import SandboxError
 from discogrid.types import SandboxLevel
 from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.box import BoxEnd, Scene
+from discogrid_agent.sandbox.control_groups import ControlGroups, Group
 from discogrid_agent.sandbox.credentials import acting_as, task_owner
 from discogrid_agent.sandbox.interpreter import own_interpreter
 from discogrid_agent.sandbox.landlock import Rules
@@ -61,7 +63,7 @@ class ConfinedBox:
 
     level = SandboxLevel.CONFINED
 
-    def __init__(self) -> None:
+    def __init__(self, groups: ControlGroups | None = None) -> None:
         """SandboxError when this kernel has no Landlock, or the tasks' user cannot reach the agent's Python."""
         self._version = landlock.abi()
         if self._version == 0:
@@ -70,6 +72,7 @@ class ConfinedBox:
                 fix="Boot with lsm=landlock,… on the kernel's command line (Linux 5.13 or later).",
             )
         adopt_orphans()
+        self._groups = groups
         self.owner = task_owner()
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
@@ -129,7 +132,6 @@ class ConfinedBox:
             **scene.environment,
         }
         try:
-            near.sendall(orders(kernel_limits(scene.limits), temporary))
             with acting_as(self.owner):
                 process = subprocess.Popen(
                     [f"/proc/self/fd/{self._launcher}", *scene.command],
@@ -140,12 +142,18 @@ class ConfinedBox:
                     stderr=scene.stderr,
                     pass_fds=[self._launcher],
                 )
+            group = self._groups.make(scene.limits) if self._groups else None
+            if group is not None:
+                with suppress(OSError):  # the watch is there all the same
+                    group.take(process.pid)
+            with suppress(OSError):  # it ended already, which is heard from it
+                near.sendall(orders(kernel_limits(scene.limits), temporary))  # it has waited for them
         except OSError as error:
             near.close()
             raise SandboxError(f"The launcher could not be started: {error.strerror}.") from error
         finally:
             far.close()
-        return ConfinedBoxed(process, near, asyncio.get_running_loop())
+        return ConfinedBoxed(process, near, group, asyncio.get_running_loop())
 
     def close(self) -> None:
         """See Box.close."""
@@ -155,13 +163,18 @@ class ConfinedBoxed:
     """See Boxed."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", near: socket.socket, loop: asyncio.AbstractEventLoop
+        self,
+        process: "subprocess.Popen[bytes]",
+        near: socket.socket,
+        group: Group | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Watch `process`, a launcher that reports to `near`."""
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
         self._process = process
         self._near = near
+        self._group = group
         self._said = b""
         self._first = 0  # the command's own process
         self._status: int | None = None
@@ -226,7 +239,12 @@ class ConfinedBoxed:
         self._loop.remove_reader(self._near)
         self._near.close()
         self._process.wait()  # its end of the pair is closed: it is dead, or about to be
-        self.ended.set_result(self._end())
+        end = self._end()
+        if self._group is not None:
+            if self._group.ran_out():  # the kernel ends all that lives there, the launcher as well
+                end = replace(end, ran=True, exit=end.exit or -signal.SIGKILL, ran_out=True)
+            self._group.remove()
+        self.ended.set_result(end)
 
     def _end(self) -> BoxEnd:
         seconds = 0.0

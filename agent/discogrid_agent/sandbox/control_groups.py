@@ -5,6 +5,7 @@ The agent moves into a group beside those of its boxes, because processes may no
 """
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,18 +57,17 @@ class ControlGroups:
     def find(
         cls, mounts: Path = Path("/proc/self/mountinfo"), own: Path = Path("/proc/self/cgroup")
     ) -> Self | None:
-        """Those that were delegated to this process, which moves; None where there are none."""
+        """Those that were delegated to this process, which moves; None, and nothing moved, where there are none.
+
+        Once in the life of an agent: from where it has moved to it would find no others.
+        """
         try:
             folder = _own_folder(mounts.read_text(), own.read_text())
             if folder is None or not os.access(folder / "cgroup.subtree_control", os.W_OK):
                 return None
             if not set(_NEEDED) <= set((folder / "cgroup.controllers").read_text().split()):
                 return None
-            inner = folder / _OWN
-            inner.mkdir(exist_ok=True)
-            (inner / "cgroup.procs").write_text(str(os.getpid()))
-            # Refused while anybody else lives there: then it is not this agent's own.
-            (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in _NEEDED))
+            _move_aside(folder)
         except OSError:
             return None
         for left in folder.glob(f"{_BOX}*"):  # by an agent that was killed
@@ -95,11 +95,36 @@ class ControlGroups:
         return group
 
 
+def _move_aside(folder: Path) -> None:
+    """Make room for boxes: from this process' group into one below it; OSError, and it is back, when that is refused."""
+    inner, process = folder / _OWN, str(os.getpid())
+    inner.mkdir(exist_ok=True)
+    try:
+        (inner / "cgroup.procs").write_text(process)
+        # Refused while anybody else lives there: then it is not this agent's own.
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in _NEEDED))
+    except OSError:
+        (folder / "cgroup.procs").write_text(process)
+        with suppress(OSError):
+            inner.rmdir()
+        raise
+
+
 def _own_folder(mounts: str, own: str) -> Path | None:
-    """Where this process' group of version 2 is."""
+    """Where this process' group of version 2 is; None when no mount shows it."""
     within = next((line[3:] for line in own.splitlines() if line.startswith("0::")), None)
+    if within is None:
+        return None
     for line in mounts.splitlines():
         fields, _, rest = line.partition(" - ")
-        if rest.startswith("cgroup2 ") and within is not None:
-            return Path(fields.split()[4]) / within.lstrip("/")
+        if rest.startswith("cgroup2 "):
+            # A mount may show a part of the hierarchy alone, such as a container's.
+            root, point = (_plain(field) for field in fields.split()[3:5])
+            if ".." not in Path(root).parts and Path(within).is_relative_to(root):
+                return Path(point) / Path(within).relative_to(root)
     return None
+
+
+def _plain(field: str) -> str:
+    """A path of mountinfo, in which a space and its like are told as three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda told: chr(int(told[1], 8)), field)

@@ -21,6 +21,7 @@ from discogrid.types import Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Box, Scene
 from discogrid_agent.sandbox.bubblewrap import find_bubblewrap
 from discogrid_agent.sandbox.confined import ConfinedBox
+from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.seccomp import knows
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.sandbox.unboxed import Unboxed
@@ -42,39 +43,42 @@ class Probed:
     fix: str = ""
 
 
-def best_box() -> Probed:
-    """The strict box if it works here, else the confined one, else none; outside of a running event loop."""
+def best_box(groups: ControlGroups | None = None) -> Probed:
+    """The strict box if it works here, else the confined one, else none; outside of a running event loop.
+
+    `groups`: those of this agent, where it has some; a probe by itself needs none.
+    """
     try:
-        return Probed(_strict_box())
+        return Probed(_strict_box(groups))
     except SandboxError as error:
         reason, fix = "\n".join(filter(None, (error.what, error.why))), error.fix
     try:
-        return Probed(_confined_box(), reason, fix)
+        return Probed(_confined_box(groups), reason, fix)
     except SandboxError:
         return Probed(Unboxed(), reason, fix)
 
 
-def box_of(level: SandboxLevel) -> Box:
+def box_of(level: SandboxLevel, groups: ControlGroups | None = None) -> Box:
     """A box of this very level; SandboxError with the fixing command when it does not work here."""
     match level:
         case SandboxLevel.STRICT:
-            return _strict_box()
+            return _strict_box(groups)
         case SandboxLevel.NONE:
             return Unboxed()
         case SandboxLevel.CONFINED:
-            return _confined_box()
+            return _confined_box(groups)
 
 
-def _confined_box() -> ConfinedBox:
+def _confined_box(groups: ControlGroups | None) -> ConfinedBox:
     if platform.system() != "Linux" or not knows(platform.machine()):
         raise SandboxError(f"There is no confined box for {platform.system()} on {platform.machine()}.")
-    box = ConfinedBox()
+    box = ConfinedBox(groups)
     if refusal := try_box(box):
         raise SandboxError("The confined box does not work on this machine.", why=refusal)
     return box
 
 
-def _strict_box() -> StrictBox:
+def _strict_box(groups: ControlGroups | None) -> StrictBox:
     if platform.system() != "Linux" or not knows(platform.machine()):
         raise SandboxError(
             f"There is no strict box for {platform.system()} on {platform.machine()}.",
@@ -83,7 +87,7 @@ def _strict_box() -> StrictBox:
     refusals: list[str] = []
     for bwrap in find_bubblewrap():
         try:
-            box = StrictBox(bwrap)
+            box = StrictBox(bwrap, groups)
             refusal = try_box(box)
         except SandboxError as error:
             if error.fix:

@@ -52,11 +52,11 @@ class StrictBox:
 
     level = SandboxLevel.STRICT
 
-    def __init__(self, bwrap: Path) -> None:
+    def __init__(self, bwrap: Path, groups: ControlGroups | None = None) -> None:
         """SandboxError when the agent's own Python cannot be shown; `settle` before the first `start`."""
         adopt_orphans()  # a box's process 1 outlives the bwrap that started it, by a moment
         self.owner = task_owner()
-        self.groups = ControlGroups.find()
+        self.groups = groups
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
         self.filter = filter_program(platform.machine())
