@@ -2,9 +2,10 @@
 
     python benchmarks/boxed_scripts.py [TASKS]
 
-One trivial script (start a Python, read the input, write a file and a line), in rounds that take turns: plain, in the
-bare box (the same bwrap with the same arguments, started in a loop), and through the runner: private copies, limits,
-watch, collector, archive, removal. Two at a time, as on two slots. CPU is the agent's own, without its children.
+One trivial script (start a Python, read the input, write a file and a line), in rounds that take turns: plain, in a box
+that bwrap makes alone (no filter, no Landlock, no limits), in the strict box, and through the runner: private copies,
+limits, watch, collector, archive, removal. First two at a time, as on two slots; then one after the other. CPU is the
+agent's own, without its children.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from pathlib import Path
 from discogrid.types import Attempt, JobId, Limits
 from discogrid_agent.runner import Runner, Task
 from discogrid_agent.sandbox.box import Owner, Scene
+from discogrid_agent.sandbox.bubblewrap import arguments_of, find_bubblewrap
 from discogrid_agent.sandbox.credentials import acting_as
 from discogrid_agent.sandbox.probe import best_box
+from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.strict import StrictBox
 
 TASKS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
@@ -49,7 +52,7 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def measured(figures: Figures, way: Callable[[int], Awaitable[None]]) -> None:
+async def measured(figures: Figures, way: Callable[[int], Awaitable[None]], slots: int) -> None:
     began, used = time.perf_counter(), cpu()
     waiting = iter(range(TASKS))
 
@@ -57,7 +60,7 @@ async def measured(figures: Figures, way: Callable[[int], Awaitable[None]]) -> N
         for number in waiting:
             await way(number)
 
-    await asyncio.gather(*(slot() for _ in range(SLOTS)))
+    await asyncio.gather(*(slot() for _ in range(slots)))
     figures.wall.append((time.perf_counter() - began) / TASKS * 1e3)
     figures.cpu.append((cpu() - used) / TASKS * 1e3)
 
@@ -71,10 +74,14 @@ class Bench:
 
     def __init__(self, folder: Path, box: StrictBox) -> None:
         self.box = box
+        self.bwrap = find_bubblewrap()[0]
+        if box.owner is not None:
+            REACH.show(self.bwrap.parents[2])
         self.folder = folder
         self.runner = Runner(folder / "agent", box, "bench")
         self.python = str(box.python)
         self.number = 0
+        self.null = os.open(os.devnull, os.O_WRONLY)
         (folder / "script").write_text(SCRIPT)
         (folder / "input").write_text("content")
         self.unboxed = self._scene(folder / "plain", None)
@@ -90,7 +97,7 @@ class Bench:
             for path in (home / "work", *(home / "work").rglob("*"), home / "tmp"):
                 os.chown(path, owner.uid, owner.gid)
         command = (self.python, "script.py", "in.txt")
-        return Scene(home / "work", home / "tmp", (), command, {}, Limits(), 1, 2)
+        return Scene(home / "work", home / "tmp", (), command, {}, Limits(), self.null, self.null)
 
     async def wait(self, process: "subprocess.Popen[bytes]") -> None:
         alive = os.pidfd_open(process.pid)
@@ -104,12 +111,15 @@ class Bench:
     async def plain(self, _: int) -> None:
         await self.wait(start(list(self.unboxed.command), self.unboxed.work))
 
-    async def bare(self, _: int) -> None:
-        box = self.box
-        arguments = box._arguments(self.scene)  # noqa: SLF001 - the very same box, by hand
-        with acting_as(box.owner):
-            process = start([box.bwrap, *arguments, "--", *self.scene.command], None)
+    async def by_bwrap(self, _: int) -> None:
+        arguments = arguments_of(self.box, self.box.own(self.scene), self.box.variables(self.scene))
+        with acting_as(self.box.owner):
+            process = start([REACH.path(self.bwrap), *arguments, "--", *self.scene.command], None)
         await self.wait(process)
+
+    async def strict(self, _: int) -> None:
+        ended = await self.box.start(self.scene).ended
+        assert ended.exit == 0
 
     async def through_runner(self, _: int) -> None:
         self.number += 1
@@ -123,17 +133,27 @@ class Bench:
         self.runner.drop(attempt)
 
 
-async def main(bench: Bench) -> None:
-    ways = {"plain": bench.plain, "bare box": bench.bare, "runner": bench.through_runner}
+async def compare(bench: Bench, slots: int) -> None:
+    ways = {
+        "plain": bench.plain,
+        "bwrap": bench.by_bwrap,
+        "strict": bench.strict,
+        "runner": bench.through_runner,
+    }
     figures = {name: Figures() for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
-            await measured(figures[name], way)
+            await measured(figures[name], way, slots)
+    plain = statistics.median(figures["plain"].wall)
+    print(f"{slots} at a time")
     for name, found in figures.items():
         wall, used = statistics.median(found.wall), statistics.median(found.cpu)
-        print(f"{name:9} {wall:6.2f} ms a task   agent's CPU {used:5.2f} ms")
-    plain, bare, run = (statistics.median(figures[name].wall) for name in ways)
-    print(f"box over plain {bare / plain:.2f}   runner over bare box {run / bare:.2f}   {SLOTS} at a time")
+        print(f"{name:8} {wall:6.2f} ms a task   {wall / plain:.2f} x plain   agent's CPU {used:5.2f} ms")
+
+
+async def main(bench: Bench) -> None:
+    for slots in (SLOTS, 1):
+        await compare(bench, slots)
 
 
 if __name__ == "__main__":

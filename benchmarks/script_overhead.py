@@ -1,7 +1,7 @@
 """What the grid adds to trivial scripts: a whole `discogrid submit` against `xargs -P2` in the same box, by hand.
 
-The script starts a Python, reads its input, writes a file and a line. `by hand` runs the very bwrap command line of an
-agent's strict box, from folders that were laid out before the clock started; `unboxed` is xargs without any box.
+The script starts a Python, reads its input, writes a file and a line. `by hand` runs a bwrap command line that shows what
+an agent's strict box shows, from folders that were laid out before the clock started; `unboxed` is xargs without any box.
 `submit` is the whole command: client, upload, scheduling, layout, box, archive, signatures, download, unpacking;
 `grid` is the part of it from the job's acceptance to its end, as the coordinator tells.
 Run: python benchmarks/script_overhead.py [TASKS] [REPEATS]
@@ -21,7 +21,9 @@ from pathlib import Path
 
 from discogrid.types import Attempt, JobId, Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Scene
+from discogrid_agent.sandbox.bubblewrap import arguments_of, find_bubblewrap
 from discogrid_agent.sandbox.probe import box_of
+from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.seccomp import filter_program
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.task import Task
@@ -42,6 +44,9 @@ class ByHand:
         box = box_of(SandboxLevel.STRICT)
         assert isinstance(box, StrictBox)
         box.settle(folder)
+        program = find_bubblewrap()[0]
+        if box.owner is not None:
+            REACH.show(program.parents[2])
         self.owner = box.owner
         self.filter = folder / "filter"
         self.filter.write_bytes(filter_program(platform.machine()))
@@ -71,8 +76,9 @@ class ByHand:
             command = task.command(str(box.python))
             scene = Scene(work, temporary, (), command, task.variables(), Limits(), 1, 2)
             arguments = folder / f"a{index}"
-            arguments.write_bytes(b"".join(os.fsencode(item) + b"\0" for item in box._arguments(scene)))  # noqa: SLF001
-            bwrap = shlex.join([box.bwrap, "--args", "8", "--seccomp", "9", "--", *command])
+            told = arguments_of(box, box.own(scene), box.variables(scene))
+            arguments.write_bytes(b"".join(os.fsencode(item) + b"\0" for item in told))
+            bwrap = shlex.join([REACH.path(program), "--args", "8", "--seccomp", "9", "--", *command])
             lines.append(f"exec {bwrap} 8<{arguments} 9<{self.filter} </dev/null")
             plain.append(f"cd {work} && exec {shlex.join(command)}")
             for made in (work, temporary, work / "run-result", arguments, *work.iterdir()):

@@ -1,7 +1,7 @@
 """Stands guard over the agent: when it ends, by whatever means, nothing that it started lives on.
 
-A box dies with its agent by itself, except in the few milliseconds in which it is being built: bwrap's inner process
-asks for that late. So the agent runs as the child of a process that adopts what it leaves behind, and ends it.
+A box dies with its agent by itself, except one of bwrap in the few milliseconds in which it is being built: its inner
+process asks for that late. A confined task's daemons never do. So the agent runs as the child of a process that adopts what it leaves behind, and ends it.
 """
 
 import ctypes

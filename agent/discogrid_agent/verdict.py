@@ -73,7 +73,7 @@ def judge(end: BoxEnd, stop: Stop | None, stderr: bytes, over: str | None, limit
     if end.error is not None:
         return _no_program("The script", os.strerror(end.error))
     if not end.ran or end.exit is None:
-        return _never_ran(stderr, said)
+        return _never_ran(end, stderr, said)
     if end.exit == 0:
         if over is not None:
             return Verdict(
@@ -104,16 +104,13 @@ def _exceeded(code: int | None, stop: Exceeded, said: str) -> Verdict:
     return Verdict(Outcome.LIMIT_EXCEEDED, code, stop.limit, _with(stop.reason, said), retryable=retryable)
 
 
-def _never_ran(stderr: bytes, said: str) -> Verdict:
+def _never_ran(end: BoxEnd, stderr: bytes, said: str) -> Verdict:
     if match := _NO_PROGRAM.search(stderr):
         return _no_program(match[1].decode(errors="replace"), match[2].decode(errors="replace"))
-    return Verdict(
-        Outcome.BOX_FAILED,
-        None,
-        None,
-        _with("The box could not be built, or was killed from outside.", said),
-        retryable=True,
-    )
+    why = "The box could not be built, or was killed from outside."
+    if end.refused is not None:
+        why = f"The box could not be built: {os.strerror(end.refused)}."
+    return Verdict(Outcome.BOX_FAILED, None, None, _with(why, said), retryable=True)
 
 
 def _no_program(name: str, why: str) -> Verdict:

@@ -10,7 +10,8 @@ import pytest
 from discogrid.types import SandboxLevel
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
-from discogrid_agent.sandbox.probe import best_box, box_of
+from discogrid_agent.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
+from discogrid_agent.sandbox.probe import best_box, box_of, try_box
 from discogrid_agent.sandbox.strict import StrictBox
 from tests.box.bench import Bench
 from tests.box.warm_first import WarmFirst
@@ -27,6 +28,21 @@ def strict() -> Box:
 @pytest.fixture
 def cold_bench(tmp_path: Path, strict: Box) -> Iterator[Bench]:
     yield from _bench(tmp_path, strict)
+
+
+@pytest.fixture(scope="session")
+def by_bwrap() -> Box:
+    """The strict box as machines have it that let bwrap alone make namespaces."""
+    [program, *_] = find_bubblewrap()
+    box = StrictBox(Bubblewrap(program))
+    refusal = try_box(box)
+    assert refusal is None, refusal
+    return box
+
+
+@pytest.fixture
+def bwrap_bench(tmp_path: Path, by_bwrap: Box) -> Iterator[Bench]:
+    yield from _bench(tmp_path, by_bwrap)
 
 
 @pytest.fixture
@@ -51,7 +67,13 @@ def confined_bench(tmp_path: Path, confined: Box) -> Iterator[Bench]:
     yield from _bench(tmp_path, confined)
 
 
-BENCHES = {"strict": "cold_bench", "warm": "warm_bench", "confined": "confined_bench", "none": "bare_bench"}
+BENCHES = {
+    "strict": "cold_bench",
+    "bwrap": "bwrap_bench",
+    "warm": "warm_bench",
+    "confined": "confined_bench",
+    "none": "bare_bench",
+}
 # Root's tasks run as a user who cannot enter root's closed home: there, `test_rootless` is the run that counts.
 CLOSED = os.geteuid() == 0 and any(not part.stat().st_mode & 1 for part in Path(sys.base_prefix).parents)
 collect_ignore = ["test_confined.py"] if CLOSED else []
@@ -66,7 +88,7 @@ def any_bench(request: pytest.FixtureRequest) -> Bench:
     return made
 
 
-@pytest.fixture(params=["strict", "warm"])
+@pytest.fixture(params=["strict", "bwrap", "warm"])
 def strict_bench(request: pytest.FixtureRequest) -> Bench:
     """The strict box, however its tasks start."""
     made = request.getfixturevalue(BENCHES[request.param])

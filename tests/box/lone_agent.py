@@ -12,6 +12,7 @@ from discogrid.types import Attempt, JobId, Limits, SandboxLevel
 from discogrid_agent.guardian import stand_guard
 from discogrid_agent.runner import Runner, Task
 from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from discogrid_agent.sandbox.probe import box_of
 from discogrid_agent.sandbox.strict import StrictBox
 from tests.box.warm_first import WarmFirst
@@ -49,6 +50,8 @@ if LEVEL == "warm":
     cold = box_of(SandboxLevel.STRICT)
     assert isinstance(cold, StrictBox)
     box: Box = WarmFirst(cold)
+elif LEVEL == "bwrap":
+    box = StrictBox(Bubblewrap(find_bubblewrap()[0]))
 else:
     box = box_of(SandboxLevel(LEVEL))
 made = Runner(FOLDER, box, "attic")

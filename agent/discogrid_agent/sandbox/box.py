@@ -36,6 +36,7 @@ class BoxEnd:
     exit: int | None  # negative: the signal that ended it; None when it never ran
     seconds: float  # the command's own wall time
     error: int | None = None  # why the kernel did not start the command
+    refused: int | None = None  # why the kernel did not build the box
     ran_out: bool = False  # the kernel ended some of it for want of memory
 
 

@@ -22,26 +22,18 @@ from discogrid.errors import SandboxError
 from discogrid.types import SandboxLevel
 from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.box import BoxEnd, Scene
+from discogrid_agent.sandbox.confined_program import confined_program, orders
 from discogrid_agent.sandbox.control_groups import ControlGroups, Group
 from discogrid_agent.sandbox.credentials import acting_as, task_owner
 from discogrid_agent.sandbox.interpreter import own_interpreter
+from discogrid_agent.sandbox.kernel_limits import kernel_limits
 from discogrid_agent.sandbox.landlock import Rules
-from discogrid_agent.sandbox.last_steps import (
-    FAILED,
-    NOT_STARTED,
-    REPORT,
-    STARTED,
-    Report,
-    confined_launcher,
-    orders,
-    reports,
-)
+from discogrid_agent.sandbox.memory_files import program_file
 from discogrid_agent.sandbox.processes import adopt_orphans, descendants
 from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs, unseen
 from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.seccomp import filter_program
-from discogrid_agent.sandbox.strict import program_file
-from discogrid_agent.sandbox.strict_boxed import kernel_limits
+from discogrid_agent.sandbox.steps import FAILED, NOT_STARTED, REPORT, STARTED, Report, reports
 
 SWEEP_S: Final = 0.01  # between two looks at what a killed task has left
 _REPORTS_BYTES: Final = 64 * REPORT.size
@@ -103,7 +95,7 @@ class ConfinedBox:
         if self._launcher >= 0:
             os.close(self._launcher)
         self._launcher = program_file(
-            confined_launcher(machine, self._version, rules, filter_program(machine, (), shared=True))
+            confined_program(machine, self._version, rules, filter_program(machine, (), shared=True))
         )
 
     def start(self, scene: Scene) -> "ConfinedBoxed":

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from discogrid_agent.sandbox.processes import descendants
 
@@ -12,9 +13,12 @@ def inhabitants(first: int | None) -> list[int]:
 
 
 def shared_memory_bytes(first: int | None) -> int:
-    """What lies in the box's /dev/shm, mapped by anybody or not."""
-    if first is not None:
+    """What lies in the box's /dev/shm, mapped by anybody or not.
+
+    A process 1 that began as a program of the machine hides itself from an agent that is not root; its children do not.
+    """
+    for process in () if first is None else descendants(first):
         with suppress(OSError):
-            status = os.statvfs(f"/proc/{first}/root/dev/shm")
+            status = os.statvfs(Path("/proc", str(process), "root", "dev", "shm"))
             return (status.f_blocks - status.f_bfree) * status.f_frsize
     return 0

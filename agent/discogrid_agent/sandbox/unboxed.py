@@ -20,9 +20,9 @@ from discogrid.errors import SandboxError
 from discogrid.types import SandboxLevel
 from discogrid_agent.sandbox.box import BoxEnd, Owner, Scene
 from discogrid_agent.sandbox.interpreter import Interpreter
+from discogrid_agent.sandbox.kernel_limits import kernel_limits, set_limits
 from discogrid_agent.sandbox.processes import adopt_orphans, children, descendants
 from discogrid_agent.sandbox.programs import SYSTEM_FOLDERS, task_programs
-from discogrid_agent.sandbox.strict_boxed import set_limits
 
 _MARK: Final = "DISCOGRID_BOX"  # tells whose an orphan is
 _SWEEPS_MAX: Final = 100  # a task that starts processes faster than this ends them wins, at this level
@@ -86,7 +86,7 @@ class Unboxed:
         except OSError as error:
             raise SandboxError(f"{scene.command[0]} could not be started: {error.strerror}.") from error
         with suppress(ProcessLookupError):
-            set_limits(process.pid, scene.limits)
+            set_limits(process.pid, kernel_limits(scene.limits))
         return UnboxedTask(process, f"{_MARK}={mark}".encode(), asyncio.get_running_loop())
 
     def close(self) -> None:

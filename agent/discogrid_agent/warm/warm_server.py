@@ -8,6 +8,7 @@ import asyncio
 import logging
 import marshal
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -20,12 +21,20 @@ from discogrid.types import MIB
 from discogrid_agent.sandbox import landlock
 from discogrid_agent.sandbox.box import Scene
 from discogrid_agent.sandbox.credentials import acting_as
-from discogrid_agent.sandbox.last_steps import strict_grants
+from discogrid_agent.sandbox.kernel_limits import OPEN_FILES, PROCESSES_MARGIN
+from discogrid_agent.sandbox.memory_files import memory_file, program_file
+from discogrid_agent.sandbox.native import plan_of
 from discogrid_agent.sandbox.processes import children
 from discogrid_agent.sandbox.reach import REACH
-from discogrid_agent.sandbox.strict import SHARED_MEMORY_BYTES, StrictBox, memory_file, shown
-from discogrid_agent.sandbox.strict_boxed import OPEN_FILES, PROCESSES_MARGIN
-from discogrid_agent.sandbox.system_files import HOST_NAME
+from discogrid_agent.sandbox.steps import CHANNEL
+from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.sandbox.strict_program import (
+    SHARED_MEMORY_BYTES,
+    capabilities,
+    server_program,
+    strict_grants,
+)
+from discogrid_agent.sandbox.world import Shown
 from discogrid_agent.warm import startup
 from discogrid_agent.warm.kind import Kind, importable_names, own_variables
 from discogrid_agent.warm.warm_boxed import WarmBoxed
@@ -37,13 +46,6 @@ SCRATCH_BYTES: Final = 16 * MIB  # of the server's own /tmp, which tasks do not 
 _SAID_BYTES: Final = 4096
 
 _STARTUP: Final = Path(startup.__file__)
-_NAMESPACES: Final = (
-    *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--hostname", HOST_NAME),
-    # User 0 of its own namespace: otherwise bwrap nests a second one, in which nothing may be mounted or hidden.
-    *("--uid", "0", "--gid", "0", "--as-pid-1", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),
-    # Else no fork could map user 0 into a namespace of its own (Linux 5.12 and later).
-    *("--cap-add", "CAP_SETFCAP"),
-)
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class WarmServer:
         self._channel.setblocking(False)
         with ExitStack() as stack:
             stack.callback(far.close)
-            self._process, self._said = _start(box, kind, folder, far, stack)
+            self._process, self._said = _start(box, kind, folder, far)
             source = memory_file(script)
             stack.callback(os.close, source)
             self._send(b"load", [source])
@@ -209,64 +211,59 @@ class WarmServer:
 
 
 def _start(
-    box: StrictBox, kind: Kind, folder: Path, far: socket.socket, stack: ExitStack
+    box: StrictBox, kind: Kind, folder: Path, far: socket.socket
 ) -> "tuple[subprocess.Popen[bytes], int]":
-    """The server's bwrap, and what it says on its standard streams."""
-    given = [far.fileno()]
-
-    def give(content: bytes) -> str:
-        descriptor = memory_file(content)
-        stack.callback(os.close, descriptor)
-        given.append(descriptor)
-        return str(descriptor)
-
-    own = ["--size", str(SCRATCH_BYTES), "--tmpfs", startup.TEMPORARY]
-    own += shown(folder, startup.WORK, "--bind")
-    for number, (target, source) in enumerate(kind.mounts):
+    """The parent of the server, and what the server says on its standard streams."""
+    own = [Shown.at(folder, startup.WORK, writable=True)]
+    for number, (_, source) in enumerate(kind.mounts):
         if box.owner is not None:
             REACH.show(source)
-        own += (*shown(source, f"{startup.HOOK}/{number}"), "--dir", target)
-    settings = marshal.dumps(_settings(box, kind, far.fileno()))
-    arguments = [
-        *_NAMESPACES,
-        *box.world(own),
-        *("--file", give(_STARTUP.read_bytes()), f"{startup.HOOK}/sitecustomize.py"),
-        *("--file", give(settings), f"{startup.HOOK}/settings"),
-    ]
-    packed = give("\0".join([*arguments, ""]).encode(errors="surrogateescape"))
-    command = [str(box.python), "-I", "-S", f"{startup.HOOK}/sitecustomize.py"]
+        own.append(Shown.at(source, f"{startup.HOOK}/{number}"))
+    server = program_file(
+        server_program(
+            platform.machine(),
+            plan_of(box, own),
+            (startup.TEMPORARY, SCRATCH_BYTES),
+            [target for target, _ in kind.mounts],
+            {
+                f"{startup.HOOK}/sitecustomize.py": _STARTUP.read_bytes(),
+                f"{startup.HOOK}/settings": marshal.dumps(_settings(box, kind)),
+            },
+        )
+    )
     said, said_far = os.pipe()
     os.set_blocking(said, False)
     try:
         with acting_as(box.owner):
             process = subprocess.Popen(
-                [box.bwrap, "--args", packed, "--", *command],
+                [f"/proc/self/fd/{server}", str(box.python), "-I", "-S", f"{startup.HOOK}/sitecustomize.py"],
                 env={},
-                stdin=subprocess.DEVNULL,
+                stdin=far.fileno(),
                 stdout=said_far,
                 stderr=said_far,
-                pass_fds=given,
+                pass_fds=[server],
             )
     except OSError as error:
         os.close(said)
-        raise SandboxError(f"{box.bwrap} could not be started: {error.strerror}.") from error
+        raise SandboxError(f"A warm Python could not be started: {error.strerror}.") from error
     finally:
         os.close(said_far)
+        os.close(server)
     return process, said
 
 
-def _settings(box: StrictBox, kind: Kind, channel: int) -> dict[str, object]:
+def _settings(box: StrictBox, kind: Kind) -> dict[str, object]:
     """What the server is told once; see startup.py."""
     temporary = Path(startup.TEMPORARY)
     return {
         "python": str(box.python),
         "script": kind.script_name,
         "environment": {**box.environment, "PWD": startup.WORK, **dict(kind.environment)},
-        "channel": channel,
+        "channel": CHANNEL,
         "filter": box.filter,
         "landlock": _landlock(box.landlock),
         "shared_bytes": SHARED_MEMORY_BYTES,
-        "capabilities": int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1,
+        "capabilities": capabilities(),
         "mounts": [target for target, _ in kind.mounts],
         "below_temporary": [str(path) for path in box.at_own_path if path.is_relative_to(temporary)],
     }

@@ -1,4 +1,4 @@
-"""A command in its strict box: holds it back until its limits are set, tells when all of it is dead.
+"""A command in the strict box of bwrap: holds it back until its limits are set, tells when all of it is dead.
 
 bwrap's first process (the box's process 1) is held back because RLIMIT_NPROC counts the owner's whole session unless it
 is set on a process inside the user namespace; a shell that sets it there costs more than all mounts together.
@@ -7,7 +7,6 @@ is set on a process inside the user namespace; a shell that sets it there costs 
 import asyncio
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -21,16 +20,11 @@ from discogrid_agent.sandbox.box import BoxEnd, Owner
 from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.credentials import acting_as
 from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
-from discogrid_agent.sandbox.last_steps import NOT_STARTED, REPORT, Report, reports
+from discogrid_agent.sandbox.kernel_limits import box_limits, let_go_first, set_limits
+from discogrid_agent.sandbox.steps import NOT_STARTED, REPORT, Report, reports
 
-OPEN_FILES: Final = 4096  # descriptors of one process
-# Above the limit, so that a task that goes over it is seen and stopped by name, not only refused its fork.
-PROCESSES_MARGIN: Final = 16
 REPORT_S: Final = 2.0  # for bwrap to name its process 1, once it is to be killed; it takes a millisecond
 _REPORT_BYTES: Final = 4096  # of bwrap's status; it is two short lines
-_FIRST_TO_GO: Final = (
-    b"1000"  # oom_score_adj: out of memory, the kernel takes a task before a program of the owner
-)
 
 
 @dataclass(slots=True)
@@ -76,7 +70,7 @@ class Channels:
         return None
 
 
-class StrictBoxed:
+class Bubblewrapped:
     """See Boxed."""
 
     def __init__(
@@ -153,12 +147,11 @@ class StrictBoxed:
             with acting_as(
                 self._owner
             ):  # root without CAP_SYS_RESOURCE may not limit others, their own user may
-                set_limits(init, self._limits, processes=self._limits.processes + PROCESSES_MARGIN)
+                set_limits(init, box_limits(self._limits))
         except (OSError, DiscogridError):  # without its limits it does not run: a box that failed
             self.kill()
             return True
-        with suppress(OSError):
-            _write(f"/proc/{init}/oom_score_adj", _FIRST_TO_GO)
+        let_go_first(init)
         if self._group is not None:
             with suppress(OSError):  # the watch is there all the same
                 self._group.take(init)
@@ -222,42 +215,6 @@ class StrictBoxed:
         if self._killed and self._started is not None:
             return BoxEnd(ran=True, exit=-signal.SIGKILL, seconds=seconds)
         return BoxEnd(ran=False, exit=None, seconds=seconds)
-
-
-def kernel_limits(limits: Limits) -> dict[int, int]:
-    """What the kernel enforces for each process, by kind; no more than the agent itself may have."""
-    wanted = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_DATA: limits.memory_bytes,
-        resource.RLIMIT_FSIZE: limits.disk_bytes,
-        resource.RLIMIT_NOFILE: OPEN_FILES,
-    }
-    hard = {kind: resource.getrlimit(kind)[1] for kind in wanted}
-    return {
-        kind: value if hard[kind] == resource.RLIM_INFINITY else min(value, hard[kind])
-        for kind, value in wanted.items()
-    }
-
-
-def set_limits(process: int, limits: Limits, *, processes: int | None = None) -> None:
-    """Set what the kernel itself enforces, a process each, on `process` and all that it will start."""
-    wanted = kernel_limits(limits)
-    if processes is not None:
-        wanted[resource.RLIMIT_NPROC] = processes
-    for kind, value in wanted.items():
-        try:
-            resource.prlimit(process, kind, (value, value))
-        except (ValueError, PermissionError):  # the agent itself may have less
-            hard = resource.prlimit(process, kind)[1]
-            resource.prlimit(process, kind, (min(value, hard), min(value, hard)))
-
-
-def _write(path: str, text: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text)
-    finally:
-        os.close(descriptor)
 
 
 def _field(reported: bytes, name: str) -> int | None:
