@@ -64,7 +64,9 @@ class Native:
                 near.sendall(told)  # many mounts fill the socket: it reads meanwhile
         except OSError as error:
             near.close()
-            raise SandboxError(f"The program of the box could not be started: {error.strerror or error}.") from error
+            raise SandboxError(
+                f"The program of the box could not be started: {error.strerror or error}."
+            ) from error
         finally:
             far.close()
         group = box.groups.make(scene.limits) if box.groups else None
