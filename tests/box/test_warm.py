@@ -6,24 +6,31 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from discogrid.types import Outcome
+from discogrid.types import Limits, Outcome
 from discogrid_agent.runner import Runner
-from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.box import Box, Scene
+from discogrid_agent.sandbox.native import Native
 from discogrid_agent.sandbox.processes import children, descendants
+from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.sandbox.world import Shown
+from discogrid_agent.warm import warm_box
+from discogrid_agent.warm.kind import Kind
 from discogrid_agent.warm.proof import prove_warm
 from discogrid_agent.warm.warm_box import SERVERS_MAX, WarmBox
-from tests.box.bench import Bench, appeared, stderr, stdout
+from discogrid_agent.warm.warm_server import WarmServer
+from tests.box.bench import LOOK_S, LOOKS_MAX, Bench, appeared, stderr, stdout
 from tests.box.warm_first import WarmFirst
 
 # Each prints what could betray its start; names of files and versions are the same everywhere.
 SCRIPTS = {
-    "who it is": "import sys; print(__name__, __doc__, sys.argv, sorted(globals()), __builtins__.__name__)",
+    "who it is": "import sys; print(__name__, __doc__, __file__, sys.argv, sorted(globals()), __builtins__.__name__)",
     "how it was started": "import sys; print(sys.orig_argv[1:], sys.flags, sys.path[0], sys.dont_write_bytecode)",
     "its command line": "print(open('/proc/self/cmdline').read().split('\\0')[1:])",
     "its name": "print(open('/proc/self/comm').read())",
@@ -96,7 +103,7 @@ async def test_what_both_boxes_say_is_what_a_plain_start_says(
         check=False,
     )
     assert boxed.exit == ran.returncode
-    assert stdout(boxed) == ran.stdout.decode()
+    assert stdout(boxed).replace("/local", str(tmp_path)) == ran.stdout.decode()
     assert stderr(boxed).replace("/local", str(tmp_path)) == ran.stderr.decode()
 
 
@@ -153,6 +160,69 @@ async def test_what_cannot_be_loaded_first_ends_as_it_would(
     assert (warm.outcome, warm.exit, stderr(warm)) == (cold.outcome, cold.exit, stderr(cold))
 
 
+PLANTED = {
+    "starts a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    "keeps a descriptor": "import os\nkept = os.open('/dev/null', os.O_RDONLY)",
+    "starts a process": "import subprocess\nchild = subprocess.Popen(['sleep', '60'])",
+    "leaves a file": "open('/tmp/left', 'w').close()",
+    "crashes": "import ctypes\nctypes.string_at(0)",
+    "is like any other": "",
+}
+
+
+class Planted(StrictBox):
+    """A strict box of a machine whose owner has installed one module, `planted`, and nothing else."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        super().__init__(Native())
+        self.folder = folder
+        (folder / "planted.py").write_text(module)
+        folder.chmod(0o755)
+
+    def settle(self, folder: Path) -> None:
+        super().settle(folder)
+        if self.owner is not None:
+            REACH.show(self.folder)
+        installed = sysconfig.get_path("purelib")
+        self.after = (*self.after, Shown.at(self.folder, installed))
+
+
+@pytest.mark.parametrize("what", PLANTED)
+async def test_a_module_that_leaves_traces_when_it_is_loaded_is_loaded_by_each_task_itself(
+    tmp_path: Path, what: str
+) -> None:
+    for name in ("site", "cold", "warm"):
+        (tmp_path / name).mkdir()
+    box = Planted(tmp_path / "site", PLANTED[what])
+    script = "import planted\nprint('loaded', flush=True)\nimport os\nos._exit(3)"
+    said = []
+    for name, each in (("cold", box), ("warm", WarmFirst(box))):
+        runner = Runner(tmp_path / name / "agent", each, "attic")
+        ended = await Bench(tmp_path / name, runner).run(script)
+        said.append((ended.outcome, ended.exit, stdout(ended)))
+        runner.close()
+        if isinstance(each, WarmFirst):
+            assert each.warm_starts == (1 if what == "is like any other" else 0)
+    assert said[0] == said[1]
+    assert said[0][1] == (-signal.SIGSEGV if what == "crashes" else 3)
+
+
+async def test_no_two_warm_tasks_draw_the_same_of_numpy(warm_bench: Bench) -> None:
+    script = "import numpy.random\nprint(numpy.random.random(), numpy.random.default_rng().random())"
+    said = [stdout(await warm_bench.run(script)).split() for _ in range(3)]
+    assert len({word for words in said for word in words}) == 6
+    assert warm_starts(warm_bench) == 3
+
+
+def test_a_job_that_brings_packages_has_no_warm_python(tmp_path: Path) -> None:
+    """A package of a submitter's must not be loaded beside other tasks, nor by what has rights in the box."""
+    (tmp_path / "script.py").write_text("import package")
+    scene = Scene(tmp_path, tmp_path, (), ("/python", "script.py"), {}, Limits(), 1, 2, submitter="anna")
+    assert Kind.of(scene, "/python") is not None
+    assert Kind.of(replace(scene, shown=(tmp_path,)), "/python") is None
+    assert Kind.of(replace(scene, command=("/environment/python", "script.py")), "/python") is None
+
+
 # Servers come, stay in number, and go.
 
 
@@ -180,6 +250,60 @@ async def test_a_warm_python_that_is_killed_loses_no_task_for_ever(warm_bench: B
     )  # a box that failed is tried again elsewhere
     again = await warm_bench.run("print('first')")
     assert stdout(again) == "first\n"
+
+
+async def test_a_warm_task_whose_python_is_killed_is_to_be_tried_again(warm_bench: Bench) -> None:
+    box = warm_bench.runner._box
+    assert isinstance(box, WarmFirst)
+    mark = f"stay-{os.getpid()}"
+    script = "import sys, time\nif len(sys.argv) > 1: time.sleep(600)"
+    assert (await warm_bench.run(script)).outcome is Outcome.SUCCEEDED
+    running = asyncio.create_task(warm_bench.run(script, arguments=(mark,)))
+    await appeared(mark)
+    [server] = box._servers.values()
+    for process in children(server._process.pid):
+        os.kill(process, signal.SIGKILL)
+    ended = await running
+    assert (ended.outcome, ended.retryable) == (Outcome.BOX_FAILED, True)
+    assert (await warm_bench.run(script)).outcome is Outcome.SUCCEEDED
+    assert warm_starts(warm_bench) == 3
+
+
+async def test_a_warm_python_that_nobody_uses_ends_by_itself(
+    warm_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = warm_bench.runner._box
+    assert isinstance(box, WarmFirst)
+    monkeypatch.setattr(warm_box, "LOOK_S", 0.05)
+    assert (await warm_bench.run("print('hello')")).outcome is Outcome.SUCCEEDED
+    [server] = box._servers.values()
+    assert server.lives
+    monkeypatch.setattr(warm_box, "IDLE_S", 0.0)
+    await ends(server)
+    assert not box._servers
+
+
+async def test_no_python_waits_where_memory_is_scarce(
+    warm_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = warm_bench.runner._box
+    assert isinstance(box, WarmFirst)
+    monkeypatch.setattr(warm_box, "LOOK_S", 0.05)
+    assert (await warm_bench.run("print('hello')")).outcome is Outcome.SUCCEEDED
+    [server] = box._servers.values()
+    assert warm_box.spare_bytes() > 0
+    monkeypatch.setattr(warm_box, "spare_bytes", lambda: warm_box.SPARE_BYTES_MIN - 1)
+    await ends(server)
+    assert stdout(await warm_bench.run("print('hello')")) == "hello\n"
+    assert warm_starts(warm_bench) == 1, "the second one started cold"
+
+
+async def ends(server: WarmServer) -> None:
+    for _ in range(LOOKS_MAX):
+        if not server.lives:
+            return
+        await asyncio.sleep(LOOK_S)
+    raise AssertionError("it did not end")
 
 
 async def test_a_cancelled_warm_task_leaves_the_others_alone(warm_bench: Bench) -> None:

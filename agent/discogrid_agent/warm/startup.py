@@ -151,8 +151,8 @@ class Waiting:
         self.own = set(sys.modules) - before
         self.ctypes, self.gc, self.resource, self.socket = ctypes, gc, resource, _socket
         self.calls = CALLS[os.uname().machine]
-        self.library = ctypes.PyDLL(None, use_errno=True)  # PyDLL: a clone must not let go of the interpreter
-        self.library.syscall.restype = ctypes.c_long
+        self.libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL: a clone must not let go of the interpreter
+        self.libc.syscall.restype = ctypes.c_long
         self.channel = _socket.socket(fileno=settings["channel"])
         program = ctypes.create_string_buffer(settings["filter"])
         self.program = program
@@ -169,7 +169,7 @@ class Waiting:
     def serve(self) -> None:
         """Load, say so, fork; return in a task."""
         self.show_as([b"discogrid-warm"], [])
-        self.check(self.library.prctl(SET_DEATH_SIGNAL, int(_signal.SIGKILL), 0, 0, 0), "death signal")
+        self.check(self.libc.prctl(SET_DEATH_SIGNAL, int(_signal.SIGKILL), 0, 0, 0), "death signal")
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as adjust:
             adjust.write(b"1000")  # out of memory, the kernel takes a task before a program of the owner
         request, descriptors = self.hear()
@@ -280,7 +280,7 @@ class Waiting:
         alive = self.ctypes.c_int(-1)
         flags = self.ctypes.c_ulong(namespaces | CLONE_PIDFD | _signal.SIGCHLD)
         child = self.check(
-            self.library.syscall(self.calls.clone, flags, 0, self.ctypes.byref(alive), 0, 0), "clone"
+            self.libc.syscall(self.calls.clone, flags, 0, self.ctypes.byref(alive), 0, 0), "clone"
         )
         return (alive.value, False) if child else (0, True)
 
@@ -298,7 +298,9 @@ class Waiting:
             os.close(stderr)
             self.shut_in(request["folders"])
             self.limit(request["limits"])
-            self.check(self.library.prctl(SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+            self.check(self.libc.prctl(SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+            if not os.read(status, 1):  # the agent's word: until then it sets limits on this process
+                os._exit(1)
             task = os.fork()
         except BaseException as error:  # noqa: BLE001 - nothing of the script may run in half a box
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
@@ -317,7 +319,7 @@ class Waiting:
 
     def shut_in(self, folders: list[str] | None) -> None:
         """Leave nothing to see but the box, and nothing to do but what a task may."""
-        check, library = self.check, self.library
+        check, libc = self.check, self.libc
         shown = [(HERE, WORK), (HERE, TEMPORARY)] if folders is None else []
         for folder, target in zip(folders or (), (WORK, TEMPORARY), strict=False):
             shown.append((self.tree(f"{WORK}/{folder}"), target))
@@ -325,7 +327,7 @@ class Waiting:
         if folders is not None:
             mounts = enumerate(self.settings["mounts"])
             shown += [(self.tree(f"{HOOK}/{number}"), target) for number, target in mounts]
-        check(library.umount2(WORK.encode(), DETACH), "unmount the agent's folder")
+        check(libc.umount2(WORK.encode(), DETACH), "unmount the agent's folder")
         for tree, target in shown:
             if tree == HERE:
                 self.mount("tmpfs", target, NOSUID | NODEV, "size=1m")
@@ -340,12 +342,12 @@ class Waiting:
         os.chdir(WORK)
         self.be_nobody()
         self.landlock()
-        check(library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
-        check(library.prctl(SET_SECCOMP, FILTER_MODE, self.filter, 0, 0), "filter")
+        check(libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
+        check(libc.prctl(SET_SECCOMP, FILTER_MODE, self.filter, 0, 0), "filter")
 
     def be_nobody(self) -> None:
         """Move into a user namespace of its own, which owns none of the others, and give up all that it grants."""
-        self.check(self.library.unshare(NEW_USER), "user namespace")
+        self.check(self.libc.unshare(NEW_USER), "user namespace")
         for path, text in (
             ("/proc/self/setgroups", "deny"),
             ("/proc/self/uid_map", f"{TASK_ID} 0 1"),
@@ -356,16 +358,16 @@ class Waiting:
             os.write(descriptor, text.encode())
             os.close(descriptor)
         for capability in range(self.settings["capabilities"]):
-            self.check(self.library.prctl(DROP_BOUNDING, capability, 0, 0, 0), "bounding set")
+            self.check(self.libc.prctl(DROP_BOUNDING, capability, 0, 0, 0), "bounding set")
         header = CAPABILITY_VERSION.to_bytes(4, sys.byteorder) + bytes(4)
-        self.check(self.library.capset(header, bytes(24)), "capabilities")
+        self.check(self.libc.capset(header, bytes(24)), "capabilities")
 
     def landlock(self) -> None:
         """Put on the kernel's own list of what may be touched, where the kernel has it."""
         attributes, rules = self.settings["landlock"]
         if not attributes:
             return
-        call, calls = self.library.syscall, self.calls
+        call, calls = self.libc.syscall, self.calls
         ruleset = self.check(
             call(calls.create_ruleset, attributes, self.ctypes.c_size_t(len(attributes)), 0), "Landlock"
         )
@@ -377,7 +379,7 @@ class Waiting:
             rule = rights.to_bytes(8, sys.byteorder) + place.to_bytes(4, sys.byteorder)
             self.check(call(calls.add_rule, ruleset, 1, rule, 0), path)
             os.close(place)
-        self.check(self.library.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
+        self.check(self.libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no new privileges")
         self.check(call(calls.restrict_self, ruleset, 0), "Landlock")
         os.close(ruleset)
 
@@ -394,7 +396,7 @@ class Waiting:
 
     def begin(self, request: dict[str, Any]) -> None:
         """Make this process what a fresh one would be, right before it runs its script."""
-        self.check(self.library.prctl(SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
+        self.check(self.libc.prctl(SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
         command, environment = request["command"], request["environment"]
         sys.argv[1:] = command[2:]
         sys.orig_argv[2:] = command[2:]
@@ -423,16 +425,16 @@ class Waiting:
         data = None if options is None else options.encode()
         name = kind.encode()
         flags_ = self.ctypes.c_ulong(flags)
-        self.check(self.library.mount(name, target.encode(), name, flags_, data), f"mount {target}")
+        self.check(self.libc.mount(name, target.encode(), name, flags_, data), f"mount {target}")
 
     def tree(self, path: str) -> int:
         """A mount of `path`, attached nowhere yet."""
         flags = TREE_CLONE | TREE_CLOEXEC | TREE_RECURSIVE
-        return self.check(self.library.syscall(self.calls.open_tree, HERE, path.encode(), flags), path)
+        return self.check(self.libc.syscall(self.calls.open_tree, HERE, path.encode(), flags), path)
 
     def attach(self, tree: int, target: str) -> None:
         """Show a tree at `target`."""
-        call = self.library.syscall
+        call = self.libc.syscall
         self.check(
             call(self.calls.move_mount, tree, b"", HERE, target.encode(), FROM_DESCRIPTOR), f"show {target}"
         )
@@ -459,8 +461,8 @@ class Waiting:
         size = self.ctypes.c_ulong(self.ctypes.sizeof(map_))
         address = self.ctypes.byref(map_)
         # Nothing between these two calls may move the heap's end.
-        map_[5] = self.library.syscall(self.calls.brk, 0)
-        self.check(self.library.prctl(SET_MM, MM_MAP, address, size, 0), "command line")
+        map_[5] = self.libc.syscall(self.calls.brk, 0)
+        self.check(self.libc.prctl(SET_MM, MM_MAP, address, size, 0), "command line")
         self.kept.append(text)
         self.ctypes.pythonapi.Py_IncRef(self.ctypes.py_object(text))
 

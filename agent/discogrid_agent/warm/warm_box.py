@@ -3,6 +3,7 @@
 Both make the same promises, which `probe.py` tries with the same script; only the start is another.
 """
 
+import asyncio
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -16,6 +17,8 @@ from discogrid_agent.warm.warm_server import TASKS_MAX, WarmServer
 
 SERVERS_MAX: Final = 8
 IDLE_S: Final = 120.0  # a server that nobody has used for so long is ended
+LOOK_S: Final = 10.0  # between two looks at who is idle, and at the memory that is left
+SPARE_BYTES_MIN: Final = 1 << 30  # of this machine's memory; where less is left, no server waits for tasks
 KINDS_MAX: Final = 256  # of which it is known that one task came before, or that they cannot be warm
 
 
@@ -33,6 +36,7 @@ class WarmBox:
         self._servers: OrderedDict[Kind, WarmServer] = OrderedDict()  # the one used last is last
         self._ending: list[WarmServer] = []  # closed, and perhaps not dead yet
         self._seen: OrderedDict[Kind, bool] = OrderedDict()  # False: it cannot be warm
+        self._look: asyncio.TimerHandle | None = None
 
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
@@ -61,6 +65,9 @@ class WarmBox:
 
     def close(self) -> None:
         """End every server, and wait for their end; when no task runs any more."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         for kind in list(self._servers):
             self._end(kind)
         self._seen.clear()
@@ -96,6 +103,8 @@ class WarmBox:
 
     def _begin(self, kind: Kind, script: bytes) -> WarmServer | None:
         assert self._folder is not None, "settle the box first"
+        if spare_bytes() < SPARE_BYTES_MIN:
+            return None
         if len(self._servers) >= SERVERS_MAX:
             idle = next((kind for kind, server in self._servers.items() if not server.running), None)
             if idle is None:
@@ -106,7 +115,17 @@ class WarmBox:
         except (SandboxError, OSError):
             self._remember(kind, fit=False)
             return None
+        self._look_again()
         return self._servers[kind]
+
+    def _look_again(self) -> None:
+        if self._look is None and self._servers:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._on_look)
+
+    def _on_look(self) -> None:
+        self._look = None
+        self._retire(scarce=spare_bytes() < SPARE_BYTES_MIN)
+        self._look_again()
 
     def _remember(self, kind: Kind, *, fit: bool) -> None:
         self._seen[kind] = fit
@@ -114,10 +133,20 @@ class WarmBox:
         if len(self._seen) > KINDS_MAX:
             self._seen.popitem(last=False)
 
-    def _retire(self) -> None:
-        """End servers that are worn or idle; one that still runs tasks ends after them."""
+    def _retire(self, *, scarce: bool = False) -> None:
+        """End servers that are worn or idle, and all when memory is scarce; one that runs tasks ends after them."""
         for kind, server in list(self._servers.items()):
             worn = server.tasks >= TASKS_MAX
             idle = server.loop.time() - server.used > IDLE_S
-            if (worn or idle) and not server.running:
+            if (worn or idle or scarce) and not server.running:
                 self._end(kind)
+
+
+def spare_bytes() -> int:
+    """The memory of this machine that programs could get now, without making others wait for it."""
+    with open("/proc/meminfo", "rb") as told:
+        for line in told:
+            name, _, value = line.partition(b":")
+            if name == b"MemAvailable":
+                return int(value.split()[0]) << 10
+    return SPARE_BYTES_MIN

@@ -11,7 +11,6 @@ from typing import Final
 from discogrid_agent.sandbox.box import BoxEnd
 from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
-from discogrid_agent.sandbox.processes import descendants
 
 ANSWER_S: Final = 2.0  # for a warm Python to fork, once the task is to be killed; it takes some milliseconds
 _STATUS_BYTES: Final = 4
@@ -27,7 +26,7 @@ class WarmBoxed:
         stuck: Callable[[], None],
         group: Group | None = None,
     ) -> None:
-        """`status` is where the box says how its task ended; `stuck` is called when nobody answers a kill."""
+        """At `status` the box waits for a word, and says how its task ended; `stuck`: nobody answers a kill."""
         self._group = group
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
@@ -65,13 +64,15 @@ class WarmBoxed:
         self._alive = alive
         self._init = _process_of(alive)
         self._started = self._loop.time()
-        if self._group is not None and self._init is not None:
-            with suppress(OSError):
-                for process in descendants(self._init):  # it may have forked its task already
-                    self._group.take(process)
         self._loop.add_reader(alive, self._on_ended)
         if self._killed:
             self.kill()
+            return
+        if self._group is not None and self._init is not None:
+            with suppress(OSError):  # the watch is there all the same
+                self._group.take(self._init)
+        with suppress(OSError):  # it is dead already
+            os.write(self._status, b"\0")
 
     def on_lost(self) -> None:
         """The warm Python is gone, and never started this task."""
@@ -91,7 +92,7 @@ class WarmBoxed:
 
     def _finish(self) -> None:
         told = b""
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError, ConnectionError):
             told = os.read(self._status, _STATUS_BYTES)
         os.close(self._status)
         end = self._end(told)

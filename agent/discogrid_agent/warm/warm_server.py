@@ -99,7 +99,7 @@ class WarmServer:
         request = self._request(scene)
         if len(request) > startup.REQUEST_BYTES:
             return None
-        status, far = os.pipe()
+        status, far = (end.detach() for end in socket.socketpair())
         os.set_blocking(status, False)
         try:
             self._send(request, [scene.stdout, scene.stderr, far])
