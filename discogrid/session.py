@@ -167,11 +167,12 @@ class Session:
         )
 
     def _dial_again(self, endpoint: str | None) -> None:
-        """A new line, to another address if there is one; what waits on the old line is dropped."""
+        """A new line, to another address if there is one; what was asked on the old line gets no answer any more."""
         if endpoint is not None:
             self._endpoint = endpoint
             remember(self._grid, endpoint)
         self._channel.close(linger_ms=0)
+        self._end_all(self._gone())
         self._dial()
         self._hello()
 
@@ -256,10 +257,7 @@ class Session:
         elif self._greeted and not self._greeted.done():
             self._greeted.set_exception(error)
         else:
-            self._end_pushes(error)
-            for waiting in self._answers.values():
-                if not waiting.done():
-                    waiting.set_exception(error)
+            self._end_all(error)
 
     def _in_time(self) -> bool:
         return time.time() <= self._grid.roster.body.expires
@@ -306,7 +304,10 @@ class Session:
                 self._channel.send(Heartbeat())
                 continue
             self._end_pushes(self._gone())
-            self._dial_again(await self._moved())
+            moved = await self._moved()
+            if self._silence.due > time.monotonic():
+                continue  # it has spoken meanwhile, on the line that we have
+            self._dial_again(moved)
             self._silence.searched(time.monotonic())
 
     async def _moved(self) -> str | None:
@@ -319,6 +320,13 @@ class Session:
     def _end_pushes(self, error: DiscogridError) -> None:
         for request in self._pushes:
             self._push(request, error)
+
+    def _end_all(self, error: DiscogridError) -> None:
+        """Whoever waits for the coordinator hears that there will be nothing."""
+        self._end_pushes(error)
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_exception(error)
 
     def _gone(self) -> GridError:
         return self._unreachable("the coordinator is gone")

@@ -1,11 +1,13 @@
 """The shell around it all: addresses, a journal that fails, one bad message among good ones, a restart under a client."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from discogrid import session, silence
 from discogrid.client import AsyncClient
 from discogrid.errors import DiscogridError, GridError, InputError
 from discogrid.messages import Act, Answer, BlobsMissing, Query, SubmitJob, Watch, Welcome
@@ -161,3 +163,33 @@ async def test_a_client_in_a_role_it_has_not_is_told_so(grid: Cast, tmp_path: Pa
         with pytest.raises(GridError, match="no submitter"):
             async with AsyncClient(grid.grid(grid.agent, house.endpoint)):
                 pass
+
+
+async def test_what_is_asked_while_a_lost_coordinator_is_searched_for_is_not_waited_for_for_ever(
+    grid: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said on a line that another one takes the place of; nobody else will say it again."""
+    searching, asked = asyncio.Event(), asyncio.Event()
+
+    async def search(*_: object) -> None:
+        searching.set()
+        await asked.wait()
+
+    async def watch(client: AsyncClient) -> None:
+        async with client.watch() as changes:
+            async for _ in changes:
+                pass
+
+    monkeypatch.setattr(session, "moved_to", search)
+    monkeypatch.setattr(silence, "SILENCE_S_MAX", 0.3)
+    async with contextlib.AsyncExitStack() as leaving:
+        async with serving(grid, tmp_path) as house:
+            client = await leaving.enter_async_context(AsyncClient(grid.grid(grid.submitter, house.endpoint)))
+        await asyncio.wait_for(searching.wait(), ARRIVES_S)
+        watching = asyncio.create_task(watch(client))
+        listing = asyncio.create_task(client.jobs())
+        await asyncio.sleep(0)  # both have asked
+        asked.set()
+        for waiting in (watching, listing):
+            with pytest.raises(GridError, match="gone"):
+                await asyncio.wait_for(waiting, ARRIVES_S)
