@@ -5,6 +5,7 @@ job's signature, each task's proof, every blob's digest.
 """
 
 import asyncio
+import contextlib
 import logging
 import platform
 import secrets
@@ -47,7 +48,7 @@ from discogrid.messages import (
     TasksReturned,
     Welcome,
 )
-from discogrid.silence import Silence
+from discogrid.silence import Silence, rhythm
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.trust.roster import Roster
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
@@ -68,7 +69,6 @@ from discogrid_agent.small_blobs import SmallBlobs
 from discogrid_agent.task import Ended, Task
 from discogrid_agent.terms import Terms
 
-HEARTBEAT_S_MIN, HEARTBEAT_S_MAX = 0.5, 600.0  # whatever the coordinator asks for
 STORE_BYTES_MAX = 50 << 30
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ class Service:
         for number, mode in ((signal.SIGTERM, events.StopMode.NOW), (signal.SIGINT, events.StopMode.FINISH)):
             self._loop.add_signal_handler(number, partial(self._on_signal, mode))
         self._silence = Silence(self._loop.time())
+        self._line_changed = asyncio.Event()
         self._dial()
         self._reports = Reports(self._send, lambda: self._machine.waiting > 0)
         forget = self._grid.keeper.on_change(self._roster_changed)
@@ -184,7 +185,9 @@ class Service:
 
     def _dial(self) -> None:
         self._channel = Channel(
-            lambda take: transport.dial(self._context, self._endpoint, self._keys, self._server_key, take),
+            lambda take: transport.dial(
+                self._context, self._endpoint, self._keys, self._server_key, take, on_line=self._on_line
+            ),
             self._receive,
         )
 
@@ -213,11 +216,22 @@ class Service:
                 self._tell(events.JobBarred(owned.id, refusal.reason))
         self._tell(events.TermsChanged())
 
+    def _on_line(self, stands: bool) -> None:
+        if stands:
+            self._silence.stands()
+        else:
+            self._silence.broke(self._loop.time())
+        self._line_changed.set()
+
+    async def _until_silence(self) -> None:
+        while (left_s := self._silence.due - self._loop.time()) > 0:
+            self._line_changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._line_changed.wait(), left_s)
+
     async def _listen_for_silence(self) -> None:
         while True:
-            await asyncio.sleep(self._silence.due - self._loop.time())
-            if self._silence.due > self._loop.time():
-                continue
+            await self._until_silence()
             log.warning("the coordinator is silent; work goes on, results wait")
             self._tell(events.Disconnected())
             await self._look_around()
@@ -257,9 +271,7 @@ class Service:
                 if newer := self._grid.keeper.exchange(received.payload, time.time()):
                     self._channel.send(PublishRoster(), newer)
                 self._open_blobs(welcome.blob_endpoint)
-                beat_s = welcome.heartbeat_s
-                if not HEARTBEAT_S_MIN <= beat_s <= HEARTBEAT_S_MAX:  # false for what is no number, too
-                    beat_s = HEARTBEAT_S_MIN
+                beat_s = rhythm(welcome.heartbeat_s)
                 self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
             case Refused() as refused:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import zmq
 
 from discogrid.errors import WireError
+from discogrid.transport.carrier import Carrier
 from discogrid.transport.connections import wire_bytes
 from discogrid.transport.gate import Gate
 from discogrid.transport.limits import (
@@ -49,6 +50,7 @@ class Link:
         endpoint: str,
         frame_bytes_max: int,
         gate: Gate | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         """Use `listen` or `dial`."""
         self._socket = socket
@@ -57,6 +59,7 @@ class Link:
         self._frame_bytes_max = frame_bytes_max - CURVE_OVERHEAD_BYTES
         self._receive_batch = _receive_batch(frame_bytes_max)
         self.gate = gate
+        self._carrier = carrier
         self._rates = Rates(MESSAGES_BURST, MESSAGES_S_MAX, MEMBERS_REMEMBERED_MAX)
         self._excess: dict[
             str, int
@@ -91,6 +94,8 @@ class Link:
         self._reader.close()
         if self.gate is not None:
             self.gate.close()
+        if self._carrier is not None:
+            self._carrier.close()
         self._socket.close(linger=linger_ms)
 
     def _receive(self) -> bool:

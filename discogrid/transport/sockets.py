@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import zmq
 
 from discogrid.errors import DiscogridError, WireError
+from discogrid.transport.carrier import Carrier
 from discogrid.transport.connections import Connections
 from discogrid.transport.doorkeeper import ZAP_DOMAIN, Doorkeeper
 from discogrid.transport.gate import Gate, connections_max, raise_files_limit
@@ -100,17 +101,31 @@ def dial(
     on_messages: Callable[[list[Delivery]], None],
     *,
     frame_bytes_max: int = CONTROL_FRAME_BYTES_MAX,
+    on_line: Callable[[bool], None] | None = None,
 ) -> Link:
-    """A DEALER to the one server that owns `server_key` (Z85); it connects, and connects again, by itself."""
+    """A DEALER to the one server that owns `server_key` (Z85); it connects, and connects again, by itself.
+
+    `on_line` is told of that: True for a connection that is made, False for one that is no more.
+    """
     socket = secure_socket(context, zmq.DEALER, keys, frame_bytes_max=frame_bytes_max)
     socket.curve_serverkey = server_key
     socket.set(zmq.IPV6, int("[" in endpoint))
+    carrier = Carrier(socket, on_line) if on_line is not None else None
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
+        if carrier is not None:
+            carrier.close()
         socket.close(linger=0)
         raise WireError(f"{endpoint} is no address: {error}") from None
-    return Link(socket, on_messages, routed=False, endpoint=endpoint, frame_bytes_max=frame_bytes_max)
+    return Link(
+        socket,
+        on_messages,
+        routed=False,
+        endpoint=endpoint,
+        frame_bytes_max=frame_bytes_max,
+        carrier=carrier,
+    )
 
 
 def dialled(endpoint: str, control: str) -> str:

@@ -132,6 +132,10 @@ class Host(Machine):
         """A command line that runs `command` on this host."""
         return entered(self.first, user, *map(str, command))
 
+    def log(self, command: str) -> Path:
+        """What commands of this name that were started here said."""
+        return self.work.parent / f"{command}.log"
+
     def run_python(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run Python here, to its end."""
         return subprocess.run(

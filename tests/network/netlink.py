@@ -1,5 +1,6 @@
 """As much of rtnetlink (man 7 rtnetlink) as lays cables between network namespaces; no `ip` program is needed."""
 
+import hashlib
 import ipaddress
 import os
 import socket
@@ -8,7 +9,8 @@ import struct
 REQUEST, ACK, CREATE, EXCLUSIVE = 0x1, 0x4, 0x400, 0x200
 ERROR = 2
 NEW_LINK, DELETE_LINK, GET_LINK, NEW_ADDRESS, DELETE_ADDRESS, NEW_ROUTE = 16, 17, 18, 20, 21, 24
-LINK_NAME, LINK_MASTER, LINK_INFO, LINK_NAMESPACE_OF = 3, 10, 18, 19
+LINK_ADDRESS, LINK_NAME, LINK_MASTER, LINK_INFO, LINK_NAMESPACE_OF = 1, 3, 10, 18, 19
+LOCAL_CARD = b"\x02"  # not given out by any maker
 INFO_KIND, INFO_DATA, VETH_PEER = 1, 2, 1
 ADDRESS, ADDRESS_LOCAL = 1, 2
 ROUTE_GATEWAY = 5
@@ -42,10 +44,15 @@ class Netlink:
         self.set_up(name, up=True)
 
     def add_cable(self, here: str, there: str, process: int) -> None:
-        """A pair of interfaces: `here` in this namespace, `there` in that of the process."""
+        """A pair of interfaces: `here` in this namespace, `there` in that of the process.
+
+        Its hardware address follows from `here`: a host that is switched on again has the network card it had.
+        """
+        card = LOCAL_CARD + hashlib.sha256(here.encode()).digest()[:5]
         peer = (
             link_head()
             + attribute(LINK_NAME, text(there))
+            + attribute(LINK_ADDRESS, card)
             + attribute(LINK_NAMESPACE_OF, struct.pack("=I", process))
         )
         info = attribute(INFO_KIND, text("veth")) + attribute(INFO_DATA, attribute(VETH_PEER, peer))

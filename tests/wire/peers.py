@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import zmq
 import zmq.utils.monitor
@@ -57,7 +58,7 @@ class House:
     inbox: Inbox
     _guests: list[Callable[[], None]] = field(default_factory=list)
 
-    def guest(self, name: str, **options: int) -> tuple[Link, Inbox]:
+    def guest(self, name: str, **options: Any) -> tuple[Link, Inbox]:
         """A peer that is known by this name, dialled in."""
         keys, inbox = new_keys(), Inbox()
         self.known[keys.public] = name

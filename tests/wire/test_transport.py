@@ -367,3 +367,45 @@ async def test_a_server_that_comes_back_is_found_again_by_itself() -> None:
         assert await inbox.frames() == [b"welcome back"]
     guest.close(linger_ms=0)
     context.destroy(linger=0)
+
+
+async def test_a_dialled_line_says_when_it_stands_and_when_it_is_no_more() -> None:
+    keys, guest_keys = new_keys(), new_keys()
+    context = transport.new_context()
+    told: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def next_told() -> bool:
+        return await asyncio.wait_for(told.get(), ARRIVES_S)
+
+    async with house(keys=keys) as first:
+        endpoint = first.link.endpoint
+        first.known[guest_keys.public] = "attic"
+        guest = transport.dial(
+            context, endpoint, guest_keys, keys.public, Inbox().take, on_line=told.put_nowait
+        )
+        assert await next_told() is True
+    assert await next_told() is False
+    called = asyncio.Event()
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        called.set()
+
+    host, port = endpoint.removeprefix("tcp://").split(":")
+    async with await asyncio.start_server(hang_up, host, int(port)):
+        await asyncio.wait_for(called.wait(), ARRIVES_S)  # who answers there, and proves nothing, is no line
+    async with house(endpoint, keys=keys) as second:
+        second.known[guest_keys.public] = "attic"
+        assert await next_told() is True
+        guest.close(linger_ms=0)
+    assert told.empty()
+    context.destroy(linger=0)
+
+
+async def test_a_line_that_cannot_be_dialled_is_not_watched() -> None:
+    context = transport.new_context()
+    with pytest.raises(WireError, match="no address"):
+        transport.dial(
+            context, "tcp://nowhere", new_keys(), new_keys().public, Inbox().take, on_line=lambda _: None
+        )
+    context.destroy(linger=0)
