@@ -1,16 +1,24 @@
 """Limits of the kernel on a box as a whole, in a folder that looks like a delegated group: the files are what counts."""
 
+import asyncio
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from discogrid.types import GIB, Limits, SandboxLevel
+from discogrid.types import GIB, Limits, Outcome, SandboxLevel
+from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import BoxEnd
+from discogrid_agent.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from discogrid_agent.sandbox.control_groups import ControlGroups, Group
+from discogrid_agent.sandbox.native import Native
 from discogrid_agent.sandbox.probe import best_box
+from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.verdict import Limit, judge
+from tests.box.bench import LOOK_S, LOOKS_MAX, Bench
+from tests.box.warm_first import WarmFirst
 
 
 class Delegated:
@@ -124,3 +132,35 @@ def test_what_the_kernel_ends_for_want_of_memory_is_told_as_that_limit(tmp_path:
     assert not Group(tmp_path).ran_out()
     assert judge(BoxEnd(ran=True, exit=-9, seconds=1.0), None, b"", None, Limits()).limit is None
     assert not Group(tmp_path / "gone").ran_out()
+
+
+@pytest.mark.parametrize("start", ["native", "bwrap", "warm"])
+async def test_a_box_that_the_kernel_ends_as_a_whole_has_hit_its_limit(tmp_path: Path, start: str) -> None:
+    """Also its process 1, which would have told how the task ended."""
+    (tmp_path / "groups").mkdir()
+    way = Bubblewrap(find_bubblewrap()[0]) if start == "bwrap" else Native()
+    cold = StrictBox(way, ControlGroups(tmp_path / "groups"))
+    runner = Runner(tmp_path / "agent", WarmFirst(cold) if start == "warm" else cold, "attic")
+    name = f"whole-{os.getpid()}-{start}.py"
+    bench = Bench(tmp_path, runner)
+    task = bench.task("import time; time.sleep(60)", name=name, limits=Limits(memory_bytes=GIB))
+    running = asyncio.ensure_future(runner.run(task))
+    [group] = await groups_in(tmp_path / "groups")
+    (group / "memory.events").write_text("oom_kill 1\n")
+    os.kill(int((group / "cgroup.procs").read_text()), signal.SIGKILL)
+    ended = await running
+    runner.close()
+    assert (ended.outcome, ended.limit_exceeded) == (Outcome.LIMIT_EXCEEDED, Limit.MEMORY), ended.reason
+
+
+async def groups_in(folder: Path) -> list[Path]:
+    """Those that a process was put into."""
+    for _ in range(LOOKS_MAX):
+        if found := taken(folder):
+            return found
+        await asyncio.sleep(LOOK_S)
+    raise AssertionError("no box has a group")
+
+
+def taken(folder: Path) -> list[Path]:
+    return [path.parent for path in folder.glob("box-*/cgroup.procs")]

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 from discogrid.errors import DiscogridError
@@ -191,10 +191,7 @@ class Bubblewrapped:
             with suppress(ChildProcessError):  # reaped by the outer bwrap, or never adopted
                 os.waitpid(self._init, os.WNOHANG)
         end = self._end(launched)
-        if self._group is not None:
-            end = replace(end, ran_out=self._group.ran_out())
-            self._group.remove()
-        self.ended.set_result(end)
+        self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _read_report(self) -> bytes:
         """What bwrap reported next; nothing when that is all, for now or for ever."""

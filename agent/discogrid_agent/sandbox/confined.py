@@ -14,7 +14,6 @@ import socket
 import subprocess
 import threading
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -232,11 +231,7 @@ class ConfinedBoxed:
         self._near.close()
         self._process.wait()  # its end of the pair is closed: it is dead, or about to be
         end = self._end()
-        if self._group is not None:
-            if self._group.ran_out():  # the kernel ends all that lives there, the launcher as well
-                end = replace(end, ran=True, exit=end.exit or -signal.SIGKILL, ran_out=True)
-            self._group.remove()
-        self.ended.set_result(end)
+        self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _end(self) -> BoxEnd:
         seconds = 0.0

@@ -6,12 +6,14 @@ The agent moves into a group beside those of its boxes, because processes may no
 
 import os
 import re
+import signal
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from discogrid.types import Limits
+from discogrid_agent.sandbox.box import BoxEnd
 
 _NEEDED: Final = ("memory", "pids")
 _OWN: Final = "discogrid-agent"
@@ -39,8 +41,19 @@ class Group:
                     return True
         return False
 
+    def close(self, end: BoxEnd) -> BoxEnd:
+        """Nothing lives in it any more; how that came about, when the kernel had a hand in it.
+
+        What runs out of memory is ended as a whole, and with it whoever would have told of the command's end.
+        """
+        if self.ran_out():
+            code = -signal.SIGKILL if end.exit is None else end.exit
+            end = replace(end, ran=True, exit=code, ran_out=True)
+        self.remove()
+        return end
+
     def remove(self) -> None:
-        """Nothing lives in it any more."""
+        """Nothing lives in it, or ever did."""
         with suppress(OSError):
             self.folder.rmdir()
 

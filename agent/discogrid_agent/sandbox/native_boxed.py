@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from discogrid_agent.sandbox.box import BoxEnd
@@ -114,10 +113,7 @@ class NativeBoxed:
             with suppress(ChildProcessError):
                 os.waitpid(self._init, 0)
         end = self._end(0.0 if self._started is None else stopped - self._started)
-        if self._group is not None:
-            end = replace(end, ran_out=self._group.ran_out())
-            self._group.remove()
-        self.ended.set_result(end)
+        self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _hear(self) -> None:
         try:

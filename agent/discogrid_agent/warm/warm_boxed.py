@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from discogrid_agent.sandbox.box import BoxEnd
@@ -96,10 +95,7 @@ class WarmBoxed:
             told = os.read(self._status, _STATUS_BYTES)
         os.close(self._status)
         end = self._end(told)
-        if self._group is not None:
-            end = replace(end, ran_out=self._group.ran_out())
-            self._group.remove()
-        self.ended.set_result(end)
+        self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _end(self, told: bytes) -> BoxEnd:
         seconds = 0.0 if self._started is None else self._loop.time() - self._started
