@@ -22,13 +22,13 @@ from discogrid.grid import Grid, grid_of
 from discogrid.keys import load_or_create, shown_id
 from discogrid.pairing.addresses import PORT_DEFAULT, Address, parse_address
 from discogrid.pairing.codes import parse_target
-from discogrid.pairing.desk import GuessedWrong, Joined, News, Trouble
 from discogrid.pairing.frames import Reason
 from discogrid.pairing.host import Offer, inviting
 from discogrid.pairing.invitations import CODE_S, TOKEN_S, TOKEN_S_MAX, USES_MAX
 from discogrid.pairing.join import Secret
 from discogrid.pairing.join import join as join_by
 from discogrid.pairing.nearby import ASKS
+from discogrid.pairing.news import GuessedWrong, Joined, News, Trouble
 from discogrid.pairing.tokens import Token, parse_token
 from discogrid.quantities import duration_text
 from discogrid.trust.owner import Owner

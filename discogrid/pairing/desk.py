@@ -32,6 +32,7 @@ from discogrid.pairing.handshake import (
 from discogrid.pairing.invitations import Invitation
 from discogrid.pairing.letters import Grant, Introduction, decode_introduction, encode_grant
 from discogrid.pairing.line import Line, Listener, Question
+from discogrid.pairing.news import GuessedWrong, Joined, News, Trouble
 from discogrid.pairing.spake import ENTROPY_BYTES
 from discogrid.trust.owner import member_of
 from discogrid.trust.roster import Member
@@ -41,33 +42,6 @@ SALT_BYTES = 32
 GUESSES_TOLD_MAX = 20  # a token is not burnt, and guessing at it does not fill a terminal
 ASKABLE = frozenset({Role.AGENT, Role.SUBMITTER})
 """Roles that a machine may ask for by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A machine has joined; `kept` says whether it confirmed that it has stored what it needs."""
-
-    member: Member
-    kept: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GuessedWrong:
-    """Somebody at `source` did not know the secret, or stands in the middle."""
-
-    nameplate: str
-    source: str
-    burnt: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A machine knew the secret and could not be let in."""
-
-    error: DiscogridError
-
-
-News = Joined | GuessedWrong | Trouble
 
 
 @dataclass(slots=True)

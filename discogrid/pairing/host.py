@@ -14,11 +14,12 @@ from discogrid.grid import Grid
 from discogrid.pairing.addresses import PORT_DEFAULT, Address
 from discogrid.pairing.admission import Admission
 from discogrid.pairing.codes import NAMEPLATE_MAX, Code, new_code
-from discogrid.pairing.desk import Desk, News
+from discogrid.pairing.desk import Desk
 from discogrid.pairing.frames import Reason
 from discogrid.pairing.invitations import CODE_S, Invitation
 from discogrid.pairing.letters import Grant
 from discogrid.pairing.nearby import nameplates
+from discogrid.pairing.news import News
 from discogrid.pairing.tokens import ADDRESSES_MAX, SECRET_BYTES, Token
 from discogrid.trust.owner import Owner
 from discogrid.trust.roster import Member

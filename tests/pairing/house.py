@@ -11,9 +11,10 @@ from discogrid.errors import GridError
 from discogrid.keys import Identity, new_identity
 from discogrid.pairing.addresses import Address
 from discogrid.pairing.codes import Code, new_code
-from discogrid.pairing.desk import Desk, News
+from discogrid.pairing.desk import Desk
 from discogrid.pairing.invitations import Invitation
 from discogrid.pairing.letters import Grant
+from discogrid.pairing.news import News
 from discogrid.trust.owner import Owner, member_of
 from discogrid.trust.roster import Member, Roster
 from discogrid.types import Role

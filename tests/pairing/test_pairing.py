@@ -14,13 +14,14 @@ from discogrid.keys import new_identity
 from discogrid.pairing import join as joining
 from discogrid.pairing.addresses import Address
 from discogrid.pairing.codes import NAMEPLATE_MAX, Code, Target, new_code
-from discogrid.pairing.desk import GUESSES_TOLD_MAX, GuessedWrong, Joined, Trouble
+from discogrid.pairing.desk import GUESSES_TOLD_MAX
 from discogrid.pairing.frames import Opening, Reason, Reply, decode, encode
 from discogrid.pairing.handshake import STEP_S, Event, Failed, Fault, Inviter, Paired, Party
 from discogrid.pairing.host import free_nameplate
 from discogrid.pairing.join import Secret, join
 from discogrid.pairing.letters import Grant
 from discogrid.pairing.line import CALLERS_AN_ADDRESS_MAX, Line, Listener, Question
+from discogrid.pairing.news import GuessedWrong, Joined, Trouble
 from discogrid.pairing.spake import Exchange, Side
 from discogrid.pairing.tokens import Token
 from discogrid.trust.roster import Member

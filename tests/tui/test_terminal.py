@@ -34,6 +34,7 @@ class Terminal:
             start_new_session=True,
         )
         self.seen = b""
+        self.last = ""
 
     def text(self) -> str:
         return re.sub(
@@ -41,12 +42,13 @@ class Terminal:
         )
 
     def until(self, word: str) -> None:
-        """Read until the word has been shown since the last call."""
+        """Read until the word has been shown since the last call; what else was shown until then is `last`."""
         limit = time.monotonic() + ANSWER_S_MAX
         while word not in self.text():
             assert time.monotonic() < limit, f"{word!r} never came: {self.text()[-2000:]}"
             if select.select([self.master], [], [], 0.2)[0]:
                 self.seen += os.read(self.master, 65536)
+        self.last = self.text()
         self.seen = b""
 
     def press(self, keys: str) -> None:

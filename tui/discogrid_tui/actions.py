@@ -30,6 +30,10 @@ def _needs_lost_link(model: Model) -> str | None:
     return "The grid answers already." if model.connection.link is Link.LIVE else None
 
 
+def _needs_an_owner(model: Model) -> str | None:
+    return model.no_invitations or None
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """Something the user can do; `refusal` says why it cannot be done now, or None."""
@@ -102,6 +106,14 @@ ACTIONS: tuple[Action, ...] = (
         "C",
         "Copy the command",
         "Put the command that shows the same on the clipboard",
+    ),
+    Action(
+        "invite",
+        ("I",),
+        "I",
+        "Invite a machine",
+        "Show a code by which a machine on this network joins the grid",
+        _needs_an_owner,
     ),
     Action("reconnect", ("r",), "r", "Reconnect now", "Do not wait for the next try", _needs_lost_link),
     Action("palette", ("ctrl+p", "colon"), "^p", "Palette", "Find any of these by name", footer="palette"),

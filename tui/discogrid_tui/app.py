@@ -1,22 +1,29 @@
-"""The dashboard: performs the actions of the registry and keeps the feed running. Read-only."""
+"""The dashboard: performs the actions of the registry and keeps the feed running. It changes no job."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
+from discogrid.client import AsyncClient
 from discogrid.errors import DiscogridError, ExitCode
 from discogrid.grid import HOME, Grid, choose_grid, open_grid
+from discogrid.pairing.host import inviting
+from discogrid.pairing.nearby import asking
+from discogrid.pairing.news import News
 from discogrid.views import JobView
 from discogrid_tui.actions import ACTIONS, Action, action, command, row_id
 from discogrid_tui.details import details
 from discogrid_tui.feed import Feed, GridClient
 from discogrid_tui.model import Model, Tab
+from discogrid_tui.screens.invitation import InvitationSheet, Inviting, OpenInvitation
 from discogrid_tui.screens.main import Main
 from discogrid_tui.screens.sheet import Sheet
 
+PROGRAM: Final = "discogrid tui"
 WHILE_TYPING = frozenset({"back", "quit", "palette"})
 """Actions whose keys no text is edited with."""
 
@@ -32,13 +39,18 @@ class Dashboard(App[None]):
         model: Model,
         connect: Callable[[], AbstractAsyncContextManager[GridClient]],
         clock: Callable[[], float] = time.time,
+        inviting: Inviting | None = None,
     ) -> None:
-        """`connect` makes a client of the grid; `clock` gives seconds since 1970."""
+        """`connect` makes a client of the grid, `clock` gives seconds since 1970.
+
+        `inviting` lets machines in; it is there unless the model says why not.
+        """
         super().__init__()
         self.model = model
         self._clock = clock
         self._feed = Feed(model, connect, clock)
         self._main = Main(model, clock)
+        self._inviting = inviting
 
     def on_mount(self) -> None:
         """Show the lists and follow the grid."""
@@ -176,6 +188,11 @@ class Dashboard(App[None]):
         """The command that shows the same to the clipboard."""
         self._copy(command(self.model))
 
+    def do_invite(self) -> None:
+        """Show a code by which a machine joins."""
+        assert self._inviting is not None
+        self.push_screen(InvitationSheet(self.model.grid, self._inviting, self._clock))
+
     def do_reconnect(self) -> None:
         """Try again now."""
         self._feed.retry()
@@ -203,11 +220,29 @@ class Dashboard(App[None]):
 
 def run(grid: Grid) -> int:
     """Show the grid until the user leaves; NO_GRID when it was never in reach."""
-    from discogrid.client import AsyncClient
-
-    model = Model(grid.name, time.time(), own=grid.own, flags=flags_for(grid))
-    Dashboard(model, lambda: AsyncClient(grid, program="discogrid tui")).run()
+    refusal, invites = inviting_to(grid)
+    model = Model(grid.name, time.time(), own=grid.own, flags=flags_for(grid), no_invitations=refusal)
+    Dashboard(model, lambda: AsyncClient(grid, program=PROGRAM), inviting=invites).run()
     return ExitCode.SUCCEEDED if model.ever_live else ExitCode.NO_GRID
+
+
+def inviting_to(grid: Grid) -> tuple[str, Inviting | None]:
+    """How to invite to the grid, or why that cannot be done here."""
+    if grid.own:
+        return "This machine's own grid has no other machines; `discogrid up` starts one that has.", None
+    try:
+        owner = grid.owner()
+    except DiscogridError as error:
+        return error.what, None
+    if owner is None:
+        return f"The owner's key of the grid {grid.name} is not on this machine.", None
+
+    @asynccontextmanager
+    async def opened(told: Callable[[News], None]) -> AsyncIterator[OpenInvitation]:
+        async with AsyncClient(grid, program=PROGRAM) as client, inviting(grid, owner, client, told) as offer:
+            yield offer
+
+    return "", Inviting(opened, asking)
 
 
 def flags_for(grid: Grid) -> str:

@@ -96,11 +96,17 @@ class View:
 class Model:
     """Everything behind the screen. `apply` takes what the grid says, the other verbs what the user wants."""
 
-    def __init__(self, grid: str, now: float, *, own: bool = False, flags: str = "") -> None:
-        """`flags` are what a command needs behind its name to mean the same grid."""
+    def __init__(
+        self, grid: str, now: float, *, own: bool = False, flags: str = "", no_invitations: str = ""
+    ) -> None:
+        """`flags` are what a command needs behind its name to mean the same grid.
+
+        `no_invitations` says why no machine can be invited from here; empty where one can.
+        """
         self.grid = grid
         self.own = own
         self.flags = flags
+        self.no_invitations = no_invitations
         self.tab = Tab.JOBS
         self.opened: JobId | None = None
         self.connection = Connection(Link.CONNECTING, now)

@@ -34,27 +34,33 @@ class Sheet(ModalScreen[None]):
     }
     """
 
-    def __init__(self, title: str, lines: list[Line]) -> None:
-        """Each line is a label and its text; texts are wrapped."""
+    def __init__(self, title: str, lines: list[Line], closing: str = "esc closes") -> None:
+        """Each line is a label and its text; texts are wrapped. `closing` says what the escape key does."""
         super().__init__()
         self._title = title
-        self._lines = lines
+        self._subtitle = closing
+        self._text = Static(_grid(lines))
 
     def compose(self) -> ComposeResult:
         """A box that scrolls."""
         with VerticalScroll() as box:
             box.border_title = Text(printable(self._title)).markup
-            box.border_subtitle = "esc closes"
-            yield Static(self._grid())
+            box.border_subtitle = self._subtitle
+            yield self._text
+
+    def show(self, lines: list[Line]) -> None:
+        """Other lines from now on."""
+        self._text.update(_grid(lines))
 
     def action_scroll(self, lines: int) -> None:
         """Move the text under the frame."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
-    def _grid(self) -> RichTable:
-        grid = RichTable.grid(padding=(0, 2, 0, 0))
-        grid.add_column(style="bold", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for label, value in self._lines:
-            grid.add_row(Text(label), Text(value))
-        return grid
+
+def _grid(lines: list[Line]) -> RichTable:
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in lines:
+        grid.add_row(Text(label), Text(value))
+    return grid
