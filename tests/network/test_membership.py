@@ -11,7 +11,8 @@ from tests.network.hosts import Host, Network, until
 from tests.network.test_finding import share
 
 PROMISED_S = 15.0  # a host without power is noticed within
-REFUSED_S = 1.0  # a revoked agent's next message
+REFUSED_S = 1.0  # in which a revoked agent hears that it is refused, as it does whenever it speaks again
+KILLED_S = 2.0  # an agent that is put out has killed its task and ended
 OF_MANY = """
 import sys
 from discogrid.cli.main import main
@@ -100,15 +101,22 @@ def test_a_machine_joins_by_a_code_works_is_put_out_at_once_and_its_task_runs_el
     )
     job = attic.run("submit", "-d", "slow.py").stdout.strip()
     until(lambda: counts(attic, job).get("running"))
-    done = attic.run("agents", "ban", "cellar")  # which returns when the coordinator goes by it
-    in_force = time.monotonic()
+    chatter = cellar.begin(sys.executable, "-m", "tests.network.chatter", "attic")
+    assert chatter.stdout is not None
+    assert chatter.stdout.readline() == b"let in\n"
+    done = attic.run("agents", "ban", "cellar")
+    known = time.monotonic()  # by now the coordinator goes by it
     assert done.returncode == 0, done.stderr
+    heard = json.loads(chatter.stdout.readline())
     banned.wait(PROMISED_S)
-    took_s = time.monotonic() - in_force
+    ended_s = time.monotonic() - known
 
-    said = cellar.log("agent").read_text()
-    assert "put out of the grid" in said
-    assert took_s < REFUSED_S + 1.0  # in which it also kills its task and ends
+    # It spoke without a pause, and was refused as soon as the command had put it out.
+    assert heard["refused"] - known <= REFUSED_S
+    assert heard["again"] - heard["asked"] <= REFUSED_S
+    assert set(heard["answers"]) <= {"Resync"}  # "I do not know you", to what it had said before it knew
+    assert "put out of the grid" in cellar.log("agent").read_text()
+    assert ended_s <= KILLED_S
     lend(loft, invite(attic))
     assert attic.run("wait", job).returncode == 0
     assert attic.document("trust", "ls")["revoked"][0]["name"] == "cellar"
