@@ -22,7 +22,7 @@ from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import Job, ResultBody, decode_leaf
 from discogrid.client import AsyncClient, checked_result
 from discogrid.documents import job_document, task_document
-from discogrid.errors import DiscogridError, InputError, IntegrityError
+from discogrid.errors import BlobError, DiscogridError, GridError, InputError, IntegrityError
 from discogrid.outputs import flat_names
 from discogrid.quantities import size_text
 from discogrid.types import JobId, Outcome
@@ -168,16 +168,20 @@ class Download:
         self._waiting.update(task.index for task in fresh if task.index not in self.archives.bodies)
         if self._fetching is not None and self._fetching.done():
             ended, self._fetching = self._fetching, None
-            ended.result()  # a full disk is told now, not when the last task has ended
+            with contextlib.suppress(GridError, BlobError):  # it is tried again: here, or in `settle`
+                ended.result()  # a full disk is told now, not when the last task has ended
         if self._waiting and self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
 
     async def settle(self) -> None:
-        """Wait for what is on its way; raises what went wrong on it."""
+        """Wait for what is on its way, which goes on when the wait is cancelled; raises what went wrong on it."""
         while self._fetching is not None or self._waiting:
-            running = self._fetching or asyncio.create_task(self._fetch())
-            self._fetching = None
-            await running
+            running = self._fetching = self._fetching or asyncio.create_task(self._fetch())
+            try:
+                await asyncio.shield(running)
+            finally:
+                if running.done():
+                    self._fetching = None
 
     async def finish(self, job: JobView) -> Path:
         """Unpack (when the job has ended) and write job.json; the folder. May be called again after an error."""

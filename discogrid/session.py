@@ -171,6 +171,7 @@ class Session:
         if endpoint is not None:
             self._endpoint = endpoint
             remember(self._grid, endpoint)
+            self._close_blobs()  # they listen at the other address, too
         self._channel.close(linger_ms=0)
         self._end_all(self._gone())
         self._dial()
@@ -288,12 +289,15 @@ class Session:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         if self.welcome is not None and self.welcome.blob_endpoint != welcome.blob_endpoint:
-            for blobs in self._blob_clients.values():  # it was started again, and they listen elsewhere now
-                blobs.close()
-            self._blob_clients.clear()
+            self._close_blobs()  # it was started again, and they listen elsewhere now
         self.welcome = welcome
         if self._greeted and not self._greeted.done():
             self._greeted.set_result(welcome)
+
+    def _close_blobs(self) -> None:
+        for blobs in self._blob_clients.values():
+            blobs.close()
+        self._blob_clients.clear()
 
     async def _watch_line(self) -> None:
         """Ping, and begin a new line when the coordinator has said nothing for too long."""
@@ -303,7 +307,7 @@ class Session:
             if self._silence.due > time.monotonic():
                 self._channel.send(Heartbeat())
                 continue
-            self._end_pushes(self._gone())
+            self._end_all(self._gone())
             moved = await self._moved()
             if self._silence.due > time.monotonic():
                 continue  # it has spoken meanwhile, on the line that we have
@@ -339,8 +343,7 @@ class Session:
         )
 
     async def _close(self, *, linger: bool) -> None:
-        for blobs in self._blob_clients.values():
-            blobs.close()
+        self._close_blobs()
         self._channel.close()
         if not linger:
             self._context.destroy(linger=0)

@@ -118,6 +118,7 @@ class Service:
         self._small = SmallBlobs()
         self._blobs: BlobClient | None = None
         self._blobs_at = ""
+        self._silent = False  # the coordinator, since it last welcomed this agent
         self._failure: DiscogridError | None = None
 
     # -- life
@@ -233,6 +234,7 @@ class Service:
         while True:
             await self._until_silence()
             log.warning("the coordinator is silent; work goes on, results wait")
+            self._silent = True
             self._tell(events.Disconnected())
             await self._look_around()
             # A new line, also to the old address: what waits on this one was meant for who was there before.
@@ -268,12 +270,19 @@ class Service:
     def _hear(self, received: Received) -> None:
         match received.message:
             case Welcome() as welcome:
+                if self._silent:
+                    self._silent = False
+                    log.info("the coordinator is back")
                 if newer := self._grid.keeper.exchange(received.payload, time.time()):
                     self._channel.send(PublishRoster(), newer)
                 self._open_blobs(welcome.blob_endpoint)
                 beat_s = rhythm(welcome.heartbeat_s)
                 self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
+                for attempt in list(
+                    self._followed
+                ):  # what was last said of it may have been lost with the line
+                    self._follow(attempt, follow=True)
             case Refused() as refused:
                 self._failure = self._failure or HandshakeRefused(
                     refused.what, why=refused.why, fix=refused.fix
@@ -616,9 +625,8 @@ class Service:
         if not follow:
             self._followed.discard(attempt)
             return
-        if attempt in self._followed:
-            return
         self._followed.add(attempt)
+        # Whoever asks may have missed all of it; the others know by its place what they have.
         for stream, offset, chunk in self._runner.kept_log(attempt):
             self._on_log(attempt, stream, offset, chunk)
 

@@ -16,6 +16,7 @@ from discogrid.grid import Grid
 from discogrid.messages import (
     PROTOCOL,
     CancelTasks,
+    FollowLogs,
     JobEnded,
     Message,
     Resync,
@@ -26,7 +27,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.spans import SpanSet
-from discogrid.types import AgentId, Attempt, Counts, FileRef, JobId, JobState, Outcome, TaskState
+from discogrid.types import AgentId, Attempt, Counts, FileRef, JobId, JobState, Outcome, Run, TaskState
 from discogrid.views import JobView
 from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
@@ -169,13 +170,21 @@ class Engine:
                 self.journal.start_job(job, now)
             case events.EndJob(job, state, reason):
                 self._end_job(job, state, reason, now)
-            case events.Adopt() | events.StartTasks() | events.Requeue():
+            case events.Adopt(agent, run) | events.StartTasks(agent, run):
+                self._ask_for_output(agent, run)
+            case events.Requeue():
                 pass  # for the books alone
             case _:
                 assert_never(action)
 
     def _lines(self, agent: AgentId, kind: Kind, items: Sequence[Line]) -> None:
         self.outbox.tell(agent, kind, items)
+
+    def _ask_for_output(self, agent: AgentId, run: Run) -> None:
+        """Of what runs on an agent from now on, for those who have waited for it."""
+        if peer := self.peers.agent(agent):
+            for attempt in self.watches.followed(run):
+                self.outbox.put(peer.route, FollowLogs(attempt=attempt))
 
     def _welcome(self, agent: AgentId, heartbeat_s: float, lease_s: float, now: float) -> None:
         if peer := self.peers.agent(agent):

@@ -165,7 +165,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """For the books: the agent, back from being lost, still runs these, and nobody else does."""
+    """For the books and for who follows: the agent, back from being lost, still runs these, and nobody else does."""
 
     agent: AgentId
     run: Run
@@ -203,7 +203,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class StartTasks:
-    """For the books: these run now."""
+    """For the books and for who follows: these run now."""
 
     agent: AgentId
     run: Run

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from discogrid.messages import Changed, LogPushed, Message
-from discogrid.types import Attempt, JobId, TaskState
+from discogrid.types import Attempt, JobId, Run, TaskState
 from discogrid.views import AgentView, JobView, TaskView
 from discogrid_coordinator.pages import first_page
 
@@ -98,6 +98,11 @@ class Watches:
             for follower in self._followers.values()
             if (follower.job, follower.index) == (job, index)
         ]
+
+    def followed(self, run: Run) -> list[Attempt]:
+        """The attempts among these whose output somebody follows."""
+        wanted = {each.index for each in self._followers.values() if each.job == run.job}
+        return [attempt for attempt in run.attempts() if attempt.index in wanted] if wanted else []
 
     def output(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> bool:
         """Pass output on; False when nobody wants it any more."""

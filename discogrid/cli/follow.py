@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from discogrid import places
+from discogrid.cli.absence import Absence
 from discogrid.cli.console import Console
 from discogrid.cli.interrupts import Interrupts, ended_first
 from discogrid.cli.look import counts_text, exit_code_of, failed_task, plural
@@ -15,7 +16,7 @@ from discogrid.cli.text import printable
 from discogrid.client import AsyncClient
 from discogrid.download import Download, Wish
 from discogrid.errors import BlobError, DiscogridError, ExitCode, GridError, NoAgentFits
-from discogrid.own import ensure_own_grid, is_running
+from discogrid.own import is_running
 from discogrid.quantities import duration_text, size_text
 from discogrid.types import JobId, JobState
 from discogrid.views import JobView, TaskView
@@ -25,9 +26,6 @@ DETACH_S = 2.0  # in which a second Ctrl-C cancels
 EXPLAIN_S = 5.0  # after so long without any work being done, say why
 NEVER_S = 2.0  # after so long an idle machine of our own has had its chance
 NO_QUEUE_S = 1.0
-RECONNECT_S = 600.0  # a coordinator that went away may come back in this time
-RECONNECT_OWN_S = 20.0  # the same of one that this machine starts itself, and of a lost file
-RETRY_S = 1.0
 FAILURES_TOLD = 3
 
 
@@ -63,7 +61,12 @@ class Follower:
         self._since = time.monotonic()
         self._first_ended = job.counts.ended
         self._explained = False
-        self._lost: float | None = None  # since when the grid is out of reach
+        self._absence = Absence(
+            console.narration,
+            client.grid,
+            "Ctrl-C: detach",
+            f"The job goes on without us: `discogrid attach {job.id}` when the grid is in reach again.",
+        )
 
     async def run(self, interrupts: Interrupts) -> Outcome:
         """Until the job has ended or its user leaves; says how it went."""
@@ -91,56 +94,43 @@ class Follower:
                 await self._watch()
                 return await self._download.finish(self._job) if self._download is not None else None
             except (GridError, BlobError) as error:
-                self._note_loss(error)
-            await asyncio.sleep(RETRY_S)
-            if self._client.grid.own:
-                await asyncio.to_thread(ensure_own_grid)
-
-    def _note_loss(self, error: GridError | BlobError) -> None:
-        """Say once that the grid is out of reach; GridError when it has been for too long."""
-        now = time.monotonic()
-        waits = isinstance(error, GridError) and not self._client.grid.own
-        if self._lost is None:
-            self._lost = now
-            if waits:
-                self._narration.say(
-                    f"{printable(error.what)}; the job goes on, and we wait for its return (Ctrl-C: detach)"
-                )
-        if now - self._lost > (RECONNECT_S if waits else RECONNECT_OWN_S):
-            raise type(error)(
-                error.what,
-                why=error.why,
-                fix=f"The job goes on without us: `discogrid attach {self._job.id}` when the grid is in reach again.",
-            ) from None
-        self._narration.detail(f"{printable(error.what)}; trying again")
+                await self._absence.bear(error)
 
     async def _watch(self) -> None:
-        """Until the job has ended and all of its tasks are known."""
+        """Until the job has ended, all of its tasks are known, and what they left is here."""
+        over = asyncio.Event()
         with self._narration.progress(max(self._job.counts.total, 1)) as bar:
-            both = {asyncio.create_task(self._changes(bar)), asyncio.create_task(self._tick(bar))}
+            all_of_it = [
+                asyncio.create_task(each)
+                for each in (self._changes(bar, over), self._tick(bar), self._rest(over))
+            ]
             try:
-                done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(all_of_it, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
-                for task in both:
+                for task in all_of_it:
                     task.cancel()
-                await asyncio.wait(both)
+                await asyncio.wait(all_of_it)
+
+    async def _rest(self, over: asyncio.Event) -> None:
+        """What is still to come when the job is over."""
+        await over.wait()
         if sum(task.state.ended for task in self._tasks.values()) < self._job.counts.total:
             self._note(await self._client.tasks(self._job.id))
+        if self._download is not None:
+            await self._download.settle()
 
-    async def _changes(self, bar: Progress) -> None:
+    async def _changes(self, bar: Progress, over: asyncio.Event) -> None:
         async with self._client.watch(self._job.id) as changes:
             async for changed in changes:
-                if self._lost is not None and not self._client.grid.own:
-                    self._narration.say("the coordinator is back")
-                self._lost = None
+                self._absence.end()
                 for view in changed.jobs:
                     self._job = view
                 self._note(list(changed.tasks))
                 self._show(bar)
                 if self._job.state.ended:
-                    return
+                    over.set()  # and listen on: until all is here, the coordinator may yet be gone
 
     def _note(self, tasks: list[TaskView]) -> None:
         self._tasks.update({task.index: task for task in tasks})

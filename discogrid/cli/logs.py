@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from discogrid.archive import open_archive
+from discogrid.cli.absence import Absence
 from discogrid.cli.command import Command
 from discogrid.cli.connect import GridChoice, Reference, find, grid_options, on_grid
 from discogrid.cli.console import Console
 from discogrid.client import AsyncClient
 from discogrid.download import Archives
-from discogrid.errors import ExitCode
+from discogrid.errors import BlobError, ExitCode, GridError
 from discogrid.types import MIB, TaskState
 from discogrid.views import TaskView, task_label
 
@@ -49,7 +50,9 @@ def logs(
         found = await find(client, reference)
         with tempfile.TemporaryDirectory(prefix="discogrid-") as folder:
             printer = Printer(console, streams=STREAMS if stream == "both" else (stream,), as_json=as_json)
-            await Reader(client, found, printer, Path(folder), follow=follow).run()
+            again = f"`discogrid logs -f {reference}` when the grid is in reach again."
+            absence = Absence(console.narration, client.grid, "Ctrl-C: leave", again)
+            await Reader(client, found, printer, Path(folder), absence, follow=follow).run()
 
     on_grid(choice, read)
     return ExitCode.SUCCEEDED
@@ -101,18 +104,27 @@ class Reader:
     """Reads the logs of one task or of all tasks of a job."""
 
     def __init__(
-        self, client: AsyncClient, reference: Reference, printer: Printer, folder: Path, *, follow: bool
+        self,
+        client: AsyncClient,
+        reference: Reference,
+        printer: Printer,
+        folder: Path,
+        absence: Absence,
+        *,
+        follow: bool,
     ) -> None:
-        """`folder` holds archives while they are read."""
+        """`folder` holds archives while they are read; who follows bears the coordinator's `absence`."""
         self._client = client
         self._job = reference.id
         self._index = reference.index
         self._printer = printer
         self._folder = folder
+        self._absence = absence
         self._follow = follow
         self._archives: Archives | None = None
         self._printed: dict[tuple[int, str], int] = {}  # bytes of a task's stream that were printed
         self._attempts: dict[int, int] = {}
+        self._joined: set[tuple[int, str]] = set()  # streams that go on from what was printed
         self._gate = asyncio.Semaphore(FOLLOWED_AT_ONCE)
 
     async def run(self) -> None:
@@ -136,13 +148,26 @@ class Reader:
 
     async def _follow_task(self, task: TaskView) -> None:
         async with self._gate:
+            while True:
+                try:
+                    await self._follow_to_the_end(task)
+                except (GridError, BlobError) as error:
+                    await self._absence.bear(error)
+                else:
+                    return
+
+    async def _follow_to_the_end(self, task: TaskView) -> None:
+        [now] = await self._client.tasks(self._job, task.index, task.index + 1)
+        self._absence.end()
+        if not now.state.ended:
+            self._joined -= {(task.index, stream) for stream in STREAMS}
             async with self._client.logs(self._job, task.index) as chunks:
                 async for pushed, content in chunks:
                     if pushed.state is not None:
                         break
                     self._live(task, pushed.attempt, pushed.stream, pushed.offset, content)
-            # What came between the last push and the end, and what was written before anybody listened.
-            await self._print_archived(await self._client.tasks(self._job, task.index, task.index + 1))
+        # What came between the last push and the end, and what was written before anybody listened.
+        await self._print_archived(await self._client.tasks(self._job, task.index, task.index + 1))
 
     async def _print_so_far(self, task: TaskView) -> None:
         async with self._client.logs(self._job, task.index) as chunks:
@@ -161,6 +186,9 @@ class Reader:
             self._printed = {key: end for key, end in self._printed.items() if key[0] != task.index}
             self._printer.say(f"{task.label} is tried again (attempt {attempt})")
         printed = self._printed.get((task.index, stream), 0)
+        if offset > printed and (task.index, stream) not in self._joined:
+            return  # what was kept of the log comes first, or what was missed would never be printed
+        self._joined.add((task.index, stream))
         fresh = content[max(printed - offset, 0) :]
         if fresh:
             self._printer.piece(task.label, stream, max(offset, printed), fresh)

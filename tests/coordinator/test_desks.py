@@ -32,7 +32,9 @@ from discogrid.messages import (
 )
 from discogrid.types import AgentId, Attempt, JobId, Outcome, Role, Run, TaskState
 from discogrid.wire import pack_parts
+from discogrid_coordinator import events
 from discogrid_coordinator.peers import Peer
+from discogrid_coordinator.policies import LEASE_S
 from discogrid_coordinator.server import CLOCK_SKEW_S_MAX, refused
 from discogrid_coordinator.watches import FOLLOWERS_MAX, Follower
 from tests.coordinator.bench import Bench
@@ -380,6 +382,33 @@ def test_followers_are_bounded_in_number(bench: Bench, tmp_path: Path) -> None:
         bench.engine.watches.follow(Follower(b"somebody", request, id_, 0))
     bench.hear(client, WatchLogs(request=3, job=id_, index=0))
     assert [answer.code for answer in bench.told(client, Refused)] == ["busy"]
+
+
+def test_the_output_of_a_task_that_is_followed_before_it_runs_is_asked_for_when_it_starts(
+    bench: Bench, tmp_path: Path
+) -> None:
+    client, agent = bench.client(), bench.agent()
+    id_ = bench.take(prepared(bench.cast, tmp_path / "job"))
+    bench.hear(client, WatchLogs(request=3, job=id_, index=0))
+    [attempt] = bench.assigned(agent)
+    assert bench.told(agent, FollowLogs) == []
+    bench.hear(agent, TasksStarted(runs=(Run.of(attempt),)))
+    assert bench.told(agent, FollowLogs) == [FollowLogs(attempt=attempt)]
+
+
+def test_an_agent_that_is_back_is_asked_again_for_the_output_that_is_followed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    client, agent = bench.client(), bench.agent()
+    id_ = bench.take(prepared(bench.cast, tmp_path / "job"))
+    [attempt] = bench.assigned(agent)
+    bench.hear(agent, TasksStarted(runs=(Run.of(attempt),)))
+    bench.hear(client, WatchLogs(request=3, job=id_, index=0))
+    bench.now += LEASE_S + 1.0
+    bench.engine.tell(events.TimePassed())
+    assert bench.told(agent, FollowLogs) == [FollowLogs(attempt=attempt)]
+    back = bench.agent(holds=(Run.of(attempt),), route="another")
+    assert bench.told(back, FollowLogs) == [FollowLogs(attempt=attempt)]
 
 
 def test_output_nobody_follows_is_called_off(bench: Bench, tmp_path: Path) -> None:

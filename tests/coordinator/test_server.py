@@ -9,14 +9,14 @@ import pytest
 
 from discogrid import session, silence
 from discogrid.client import AsyncClient
-from discogrid.errors import DiscogridError, GridError, InputError
+from discogrid.errors import BlobError, DiscogridError, GridError, InputError
 from discogrid.messages import Act, Answer, BlobsMissing, Query, SubmitJob, Watch, Welcome
 from discogrid.types import JobId, Role
 from discogrid.wire import pack_parts
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.journal import Journal
 from tests.coordinator.house import ARRIVES_S, hello, prepared, serving
-from tests.trust.forge import Cast, cast
+from tests.trust.forge import Cast, cast, digest_of
 
 
 @pytest.fixture
@@ -193,3 +193,21 @@ async def test_what_is_asked_while_a_lost_coordinator_is_searched_for_is_not_wai
         for waiting in (watching, listing):
             with pytest.raises(GridError, match="gone"):
                 await asyncio.wait_for(waiting, ARRIVES_S)
+
+
+async def test_blobs_follow_a_coordinator_to_another_address(
+    grid: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "remember", lambda *_: None)
+    content = b"who would wait for an answer from where nobody is"
+    async with (
+        serving(grid, tmp_path) as house,
+        AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client,
+    ):
+        line = client._session
+        before = line.blobs(None)
+        assert line.blobs(None) is before
+        line._dial_again(house.endpoint.replace("127.0.0.1", "localhost"))
+        with pytest.raises(BlobError, match="closed"):
+            await before.put(content, digest_of(content), len(content))
+        assert line.blobs(None) is not before

@@ -1,14 +1,18 @@
 """Two machines on a network: joined by a code over multicast, at work, put out, cut off, and back."""
 
+import hashlib
 import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from discogrid.archive import open_archive
 from discogrid.silence import SILENCE_S_MAX
 from tests.network.hosts import Host, Network, until
+from tests.network.terminal import Terminal
 from tests.network.test_finding import share
+from tests.network.told import SCRIPT, tell
 
 PROMISED_S = 15.0  # a host without power is noticed within
 REFUSED_S = 1.0  # in which a revoked agent hears that it is refused, as it does whenever it speaks again
@@ -28,6 +32,11 @@ while time.monotonic() < deadline and not pathlib.Path("/nonexistent").exists():
     time.sleep(0.05)
 open("run-result/host", "w").write("done")
 """
+
+
+def known_addresses(host: Host) -> set[str]:
+    """Where the host remembers the coordinators of its grids."""
+    return {json.loads(kept.read_text())["endpoint"] for kept in host.home.glob("grids/*/address.json")}
 
 
 def invite(host: Host) -> str:
@@ -59,17 +68,52 @@ def know(host: Host, coordinator: Host) -> None:
     host.address.write_text(json.dumps(known))
 
 
-def says(log: Path, what: str) -> bool:
-    return what in log.read_text()
+def follow(host: Host, *options: str, mark: str) -> dict[str, Terminal]:
+    """Submit a task and stay; wait for it, attach to it, and read its log, all at once."""
+    host.write("talk.py", SCRIPT)
+    users = {"submit": Terminal(host, "submit", *options, "talk.py", "-o", "kept", "--", mark)}
+    until(lambda: users["submit"].says("1 running"))
+    job = host.document("ls")["jobs"][0]["id"]
+    users["wait"] = Terminal(host, "wait", job)
+    users["attach"] = Terminal(host, "attach", job, "-o", "again")
+    users["logs"] = Terminal(host, "logs", "-f", f"{job}-0")
+    until(lambda: users["wait"].says("1 running") and users["attach"].says("1 running"))
+    until(lambda: users["logs"].says("0"))
+    return users
 
 
-def after(since: float, told: dict[str, tuple[Path, str]]) -> dict[str, float]:
-    """How many seconds later each of these logs said what it was to say, which all of them do."""
+def assert_resumed(users: dict[str, Terminal], host: Host) -> None:
+    """All that follow the task have seen its end, once: nothing of its results and log is missing or there twice."""
+    for command, terminal in users.items():
+        assert terminal.wait(PROMISED_S) == 0, command
+        assert terminal.says("the coordinator is back"), command
+    for folder in (host.work / "kept", host.work / "again"):
+        [kept] = (folder / "results").glob("*.zip")
+        with open_archive(kept) as archive:
+            written = archive.read("DiscoTask.stdout.0.txt", 1 << 20).decode().split()
+        assert [line for line in users["logs"].lines() if line.isdigit()] == written
+        large = (folder / "output" / "large").read_bytes()
+        assert hashlib.sha256(large).hexdigest() == (folder / "output" / "digest").read_text()
+        assert (folder / "output" / "attempt").read_text() == "1"
+
+
+def silent(host: Host) -> Callable[[], bool]:
+    """Whether the agent of a host has said that it hears nothing."""
+    return lambda: "the coordinator is silent" in host.log("agent").read_text()
+
+
+def gone(terminal: Terminal) -> Callable[[], bool]:
+    """Whether the user at a terminal was told that the coordinator is not there."""
+    return lambda: terminal.says("the coordinator is gone; the job goes on")
+
+
+def after(since: float, told: dict[str, Callable[[], bool]]) -> dict[str, float]:
+    """How many seconds later each of these was told, as all of them are."""
     said_s: dict[str, float] = {}
 
     def all_said() -> bool:
-        for name, words in told.items():
-            if name not in said_s and says(*words):
+        for name, was_told in told.items():
+            if name not in said_s and was_told():
                 said_s[name] = time.monotonic() - since
         return len(said_s) == len(told)
 
@@ -148,20 +192,18 @@ def test_a_coordinator_whose_host_is_gone_is_noticed_by_all_and_everything_resum
     know(laptop, attic)
     loft.start("agent", "--slots", "1")
     until(lambda: attic.live_agents() == ["cellar", "loft"])
-    for number in range(3):
-        laptop.write(f"in{number}.txt", str(number))
-    laptop.write("slow.py", SLOW.format(seconds=2))
-    submit = laptop.start("submit", "--cpus", "2", "slow.py", "in*.txt", "-o", "kept")  # so the loft is idle
+    users = follow(laptop, "--cpus", "2", mark="of-a-long-night")  # so that the loft is idle
     until(lambda: busy(attic) == ["cellar"])
-    told = {
-        "cellar": (cellar.log("agent"), "the coordinator is silent"),
-        "loft": (loft.log("agent"), "the coordinator is silent"),
-        "laptop": (laptop.log("submit"), "the coordinator is gone; the job goes on"),
-    }
 
     attic.power_off()
-    gone = time.monotonic()
-    noticed_s = after(gone, told)
+    noticed_s = after(
+        time.monotonic(),
+        {
+            **{host.name: silent(host) for host in (cellar, loft)},
+            **{command: gone(terminal) for command, terminal in users.items()},
+        },
+    )
+    tell("of-a-long-night")  # the result has to wait
     attic.boot()
     attic.address.unlink()
     coordinate_many(attic)
@@ -169,6 +211,39 @@ def test_a_coordinator_whose_host_is_gone_is_noticed_by_all_and_everything_resum
     assert max(noticed_s.values()) <= PROMISED_S, noticed_s
     assert min(noticed_s.values()) >= SILENCE_S_MAX - 5.0, noticed_s  # nobody was impatient
     assert until(lambda: len(attic.live_agents()) == 2)
-    assert submit.wait(PROMISED_S) == 0
-    assert says(laptop.log("submit"), "the coordinator is back")
-    assert len(list((laptop.work / "kept" / "results").glob("*.zip"))) == 3
+    for host in (cellar, loft):
+        assert "the coordinator is back" in host.log("agent").read_text()
+    assert_resumed(users, laptop)
+
+
+def test_all_follow_a_coordinator_that_gets_another_address_while_they_work_and_wait(
+    network: Network,
+) -> None:
+    attic, cellar, loft, laptop = (network.host(name) for name in ("attic", "cellar", "loft", "laptop"))
+    coordinate(attic)
+    lend(cellar, invite(attic))
+    share(attic, loft, laptop)
+    know(laptop, attic)
+    lend(loft)
+    until(lambda: attic.live_agents() == ["cellar", "loft"])
+    users = follow(laptop, mark="of-a-move")  # one task: the other agent is idle
+    until(lambda: busy(attic))
+
+    attic.leave_network()
+    attic.join_network(200)
+    noticed_s = after(
+        time.monotonic(),
+        {
+            **{host.name: silent(host) for host in (cellar, loft)},
+            **{command: gone(terminal) for command, terminal in users.items()},
+        },
+    )
+
+    assert max(noticed_s.values()) <= PROMISED_S, noticed_s
+    assert until(lambda: attic.live_agents() == ["cellar", "loft"])
+    assert until(lambda: busy(attic))
+    until(lambda: all(terminal.says("the coordinator is back") for terminal in users.values()))
+    tell("of-a-move")
+    assert_resumed(users, laptop)
+    for host in (cellar, loft, laptop):
+        assert known_addresses(host) == {f"tcp://{attic.ip()}:7717"}
