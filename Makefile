@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 # Decides, and touches nothing: every branch of it is taken by a test.
-PURE := discogrid.spans discogrid.silence discogrid.merkle discogrid.mounts discogrid_coordinator.events discogrid_coordinator.scheduler \
+PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle discogrid.mounts discogrid_coordinator.events discogrid_coordinator.scheduler \
 	discogrid_coordinator.queues discogrid_coordinator.policies discogrid_coordinator.books discogrid_agent.events \
 	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance \
-	discogrid_agent.charges discogrid_coordinator.quotas discogrid_tui.model \
+	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_coordinator.quotas discogrid_tui.model \
 	$(addprefix discogrid.pairing.,words addresses codes tokens spake frames sealing handshake invitations)
 
 .PHONY: demo test coverage check lint format clean

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+CHUNK_BYTES = 64 * 1024  # of the tail, in one piece of memory; a log may come byte by byte
+
 
 class LogKeeper:
     """The head and the tail of what was written, within `limit` bytes; says what was cut between them."""
@@ -12,7 +14,7 @@ class LogKeeper:
         self._head_limit = limit // 2
         self._tail_limit = limit - self._head_limit
         self._head = bytearray()
-        self._tail: deque[bytes] = deque()
+        self._tail: deque[bytearray] = deque()
         self._tail_bytes = 0
 
     def add(self, part: bytes) -> None:
@@ -24,10 +26,28 @@ class LogKeeper:
             part = part[room:]
         if not part:
             return
-        self._tail.append(part)
+        if self._tail and len(self._tail[-1]) + len(part) <= CHUNK_BYTES:
+            self._tail[-1] += part
+        else:
+            self._tail.append(bytearray(part))
         self._tail_bytes += len(part)
         while self._tail and self._tail_bytes - len(self._tail[0]) >= self._tail_limit:
             self._tail_bytes -= len(self._tail.popleft())
+
+    def after(self, offset: int, limit: int) -> tuple[int, bytes]:
+        """At most `limit` bytes from `offset` on, and where they begin: later than asked for if that was cut."""
+        if offset < len(self._head):
+            return offset, bytes(self._head[offset : offset + limit])
+        offset = min(max(offset, len(self._head), self.total - self._tail_limit), self.total)
+        found = bytearray()
+        start = self.total - self._tail_bytes
+        for chunk in self._tail:
+            if start + len(chunk) > offset:
+                found += chunk[max(0, offset - start) :][: limit - len(found)]
+            if len(found) == limit:
+                break
+            start += len(chunk)
+        return offset, bytes(found)
 
     def parts(self) -> list[tuple[int, bytes]]:
         """What is kept, with the offset of each part in the stream; between two parts bytes may be missing."""

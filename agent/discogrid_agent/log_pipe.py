@@ -12,12 +12,12 @@ _LAST_BYTES: Final = 16 * PART_BYTES  # read at most when the writers are dead; 
 
 
 class LogPipe:
-    """One stream: what the task writes to `far` goes to its keeper and to `heard`."""
+    """One stream: what the task writes to `far` goes to its keeper."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, keeper: LogKeeper, heard: Callable[[int, bytes], None] | None
+        self, loop: asyncio.AbstractEventLoop, keeper: LogKeeper, heard: Callable[[], None] | None
     ) -> None:
-        """Open the pipe; `heard(offset, part)` is called for every part, in order."""
+        """Open the pipe; `heard()` is called whenever its keeper got a part."""
         self.keeper = keeper
         self._loop = loop
         self._heard = heard
@@ -50,10 +50,9 @@ class LogPipe:
         if not part:
             self._close()
             return False
-        offset = self.keeper.total
         self.keeper.add(part)
         if self._heard is not None:
-            self._heard(offset, part)
+            self._heard()
         return True
 
     def _close(self) -> None:

@@ -41,7 +41,7 @@ REASON_BYTES: Final = 8 * 1024  # of stderr, looked at for the reason of an end
 STDOUT: Final = "stdout"
 STDERR: Final = "stderr"
 
-OnLog = Callable[[Attempt, str, int, bytes], None]
+OnLog = Callable[[Attempt, str], None]
 _NEVER_STARTED: Final = BoxEnd(ran=False, exit=None, seconds=0.0)
 
 
@@ -68,7 +68,7 @@ class Runner:
     """Runs attempts in one box, below one folder that no other agent uses."""
 
     def __init__(self, folder: Path, box: Box, agent: str, on_log: OnLog | None = None) -> None:
-        """Take `folder` for this agent alone; `on_log(attempt, stream, offset, part)` gets every byte of the logs.
+        """Take `folder` for this agent alone; `on_log(attempt, stream)` is called whenever it has written to a log.
 
         UsageError when another agent holds the folder.
         """
@@ -135,16 +135,10 @@ class Runner:
         """Remove the archive of an attempt that ended; nothing happens when there is none."""
         self._archive(attempt).unlink(missing_ok=True)
 
-    def kept_log(self, attempt: Attempt) -> list[tuple[str, int, bytes]]:
-        """What is kept of a running attempt's logs: (stream, offset, part), in order; a gap was cut."""
+    def logs(self, attempt: Attempt) -> dict[str, LogKeeper]:
+        """What a running attempt has written, by stream; empty when it does not run."""
         running = self._running.get(attempt)
-        if running is None:
-            return []
-        return [
-            (stream, offset, part)
-            for stream, keeper in ((STDOUT, running.stdout), (STDERR, running.stderr))
-            for offset, part in keeper.parts()
-        ]
+        return {} if running is None else {STDOUT: running.stdout, STDERR: running.stderr}
 
     async def _attempt(self, running: _Running, work: WorkFolder) -> tuple[BoxEnd, Verdict | None]:
         """How the box ended, or the verdict on an attempt that had none."""
@@ -220,11 +214,8 @@ class Runner:
     def _archive(self, attempt: Attempt) -> Path:
         return self._archives / f"{_name(attempt)}.zip"
 
-    def _listener(self, attempt: Attempt, stream: str) -> Callable[[int, bytes], None] | None:
-        heard = self._on_log
-        if heard is None:
-            return None
-        return lambda offset, part: heard(attempt, stream, offset, part)
+    def _listener(self, attempt: Attempt, stream: str) -> Callable[[], None] | None:
+        return None if self._on_log is None else partial(self._on_log, attempt, stream)
 
     def _finish(
         self, running: _Running, work: WorkFolder, path: Path, end: BoxEnd, early: Verdict | None

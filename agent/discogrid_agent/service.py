@@ -35,7 +35,6 @@ from discogrid.messages import (
     Hello,
     JobEnded,
     JobSpec,
-    LogChunk,
     Message,
     PublishRoster,
     Refused,
@@ -57,6 +56,7 @@ from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
 from discogrid_agent.environments import FAILED_S, Environment, Environments, NoEnvironment
 from discogrid_agent.ledger import Ledger
+from discogrid_agent.live_logs import LiveLogs
 from discogrid_agent.machine import Machine
 from discogrid_agent.removal import remove_tree
 from discogrid_agent.reports import Report, Reports
@@ -114,7 +114,6 @@ class Service:
         self._sending: dict[Attempt, asyncio.Task[None]] = {}
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._followed: set[Attempt] = set()
         self._small = SmallBlobs()
         self._blobs: BlobClient | None = None
         self._blobs_at = ""
@@ -132,7 +131,10 @@ class Service:
         self._keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         self._server_key = self._grid.roster.coordinator().curve
         coordinator = self._grid.roster.coordinator().id
-        self._runner = Runner(self._folder / "work", self._box, agent=self._name, on_log=self._on_log)
+        self._live_logs = LiveLogs(lambda attempt: self._runner.logs(attempt), self._send)  # noqa: PLW0108 - made next
+        self._runner = Runner(
+            self._folder / "work", self._box, agent=self._name, on_log=self._live_logs.wrote
+        )
         self._clear()
         self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         self._terms = Terms(self._rules, Ledger(self._folder / "ledger.sqlite"), lambda: self._grid.roster)
@@ -176,6 +178,7 @@ class Service:
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._live_logs.close()
         self._channel.close()
         if self._blobs is not None:
             self._blobs.close()
@@ -279,10 +282,7 @@ class Service:
                 beat_s = rhythm(welcome.heartbeat_s)
                 self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
-                for attempt in list(
-                    self._followed
-                ):  # what was last said of it may have been lost with the line
-                    self._follow(attempt, follow=True)
+                self._live_logs.begin_again()  # what was last said of them may have been lost with the line
             case Refused() as refused:
                 self._failure = self._failure or HandshakeRefused(
                     refused.what, why=refused.why, fix=refused.fix
@@ -309,7 +309,7 @@ class Service:
                     self._terms.job_ended(owned.job)
                 self._tell(events.JobEnded(job))
             case FollowLogs(attempt=attempt, follow=follow):
-                self._follow(attempt, follow=follow)
+                self._live_logs.follow(attempt, follow=follow)
             case HeartbeatSeen():
                 pass
             case other:
@@ -500,9 +500,9 @@ class Service:
             self._tell(events.AttemptEnded(start.attempt, Outcome.BOX_FAILED, str(error)))
             return
         finally:
+            self._live_logs.ended(start.attempt)
             if environment is not None and self._environments is not None:
                 self._environments.release(packages)
-        self._followed.discard(start.attempt)
         envelope = seal_result(self._body(ended, owned), self._grid.identity)
         if len(envelope) > ENVELOPE_BYTES_MAX:  # nobody would take it
             reason = f"the names of its {len(ended.outputs)} files are too long to be signed together"
@@ -618,21 +618,6 @@ class Service:
 
     def _sent(self, attempt: Attempt) -> None:
         self._loop.call_soon(self._tell, events.ResultSent(attempt))
-
-    # -- logs
-
-    def _follow(self, attempt: Attempt, *, follow: bool) -> None:
-        if not follow:
-            self._followed.discard(attempt)
-            return
-        self._followed.add(attempt)
-        # Whoever asks may have missed all of it; the others know by its place what they have.
-        for stream, offset, chunk in self._runner.kept_log(attempt):
-            self._on_log(attempt, stream, offset, chunk)
-
-    def _on_log(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> None:
-        if attempt in self._followed:
-            self._channel.send(LogChunk(attempt=attempt, stream=stream, offset=offset), chunk)
 
 
 def _refused(attempt: Attempt, refusal: Refusal) -> TaskDone:

@@ -12,7 +12,6 @@ from discogrid.channel import Received
 from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
 from discogrid.messages import (
-    FollowLogs,
     Goodbye,
     Heartbeat,
     HeartbeatSeen,
@@ -75,12 +74,9 @@ class AgentDesk:
                 engine.tell(events.TasksReturned(peer.name, runs, leaving))
             case TasksDone(tasks=tasks):
                 self._done(peer, tasks, received.payload)
-            case LogChunk(attempt=attempt, stream=stream, offset=offset):
-                wanted = engine.watches.output(
-                    attempt, stream, offset, received.payload[0] if received.payload else b""
-                )
-                if not wanted:
-                    engine.outbox.put(peer.route, FollowLogs(attempt=attempt, follow=False))
+            case LogChunk() as chunk:
+                if told := engine.log_relay.hear(peer, chunk, b"".join(received.payload[:1])):
+                    engine.outbox.put(peer.route, told)
             case Goodbye(reason=reason):
                 said = reason[:REASON_CHARACTERS_MAX] or "it said goodbye"
                 engine.tell(events.AgentLeft(peer.name, said, goodbye=True))

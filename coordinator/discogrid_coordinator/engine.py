@@ -33,6 +33,7 @@ from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
 from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
+from discogrid_coordinator.log_relay import LogRelay
 from discogrid_coordinator.outbox import Kind, Line, Outbox
 from discogrid_coordinator.peers import Peer, Peers
 from discogrid_coordinator.scheduler import Scheduler
@@ -77,6 +78,7 @@ class Engine:
         self.books = Books()
         self.outbox = Outbox(self.peers, self.intake.get, self._read)
         self.watches = Watches(self.outbox.put)
+        self.log_relay = LogRelay(self.books, self.watches)
         self.scheduler = Scheduler(lease)
         self._blob_endpoint = blob_endpoint
         self._clock = clock

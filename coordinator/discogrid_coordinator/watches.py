@@ -104,15 +104,13 @@ class Watches:
         wanted = {each.index for each in self._followers.values() if each.job == run.job}
         return [attempt for attempt in run.attempts() if attempt.index in wanted] if wanted else []
 
-    def output(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> bool:
-        """Pass output on; False when nobody wants it any more."""
-        followers = self.followers(attempt.job, attempt.index)
-        for follower in followers:
+    def output(self, attempt: Attempt, stream: str, offset: int, chunk: bytes) -> None:
+        """Pass output on."""
+        for follower in self.followers(attempt.job, attempt.index):
             message = LogPushed(
                 request=follower.request, stream=stream, offset=offset, attempt=attempt.number
             )
             self._send(follower.route, message, (chunk,))
-        return bool(followers)
 
     def ended(self, job: JobId, index: int, state: TaskState) -> None:
         """The task has ended: its followers can read the archive."""

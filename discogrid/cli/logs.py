@@ -1,7 +1,9 @@
 """`discogrid logs`: what tasks wrote, from their archives or while they run."""
 
 import asyncio
+import re
 import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +23,10 @@ from discogrid.views import TaskView, task_label
 
 LOG_BYTES_MAX = 256 * MIB  # of one stream of one task, in an archive
 SETTLE_S = 0.5  # a running task that says nothing for so long has told what it has
+SO_FAR_S = 10.0  # one that never stops saying something has told enough
 FOLLOWED_AT_ONCE = 64
 STREAMS = ("stdout", "stderr")
+CUT = re.compile("\n\\[… ([0-9,]+) bytes cut …\\]\n".encode())  # as agents write it
 
 
 @click.command(cls=Command)
@@ -125,6 +129,7 @@ class Reader:
         self._printed: dict[tuple[int, str], int] = {}  # bytes of a task's stream that were printed
         self._attempts: dict[int, int] = {}
         self._joined: set[tuple[int, str]] = set()  # streams that go on from what was printed
+        self._cut: set[int] = set()  # tasks of whose output something was left out
         self._gate = asyncio.Semaphore(FOLLOWED_AT_ONCE)
 
     async def run(self) -> None:
@@ -172,7 +177,8 @@ class Reader:
     async def _print_so_far(self, task: TaskView) -> None:
         async with self._client.logs(self._job, task.index) as chunks:
             with suppress(TimeoutError, StopAsyncIteration):
-                while True:
+                end = time.monotonic() + SO_FAR_S
+                while time.monotonic() < end:
                     pushed, content = await asyncio.wait_for(anext(chunks), SETTLE_S)
                     if pushed.state is not None:
                         break
@@ -189,6 +195,12 @@ class Reader:
         if offset > printed and (task.index, stream) not in self._joined:
             return  # what was kept of the log comes first, or what was missed would never be printed
         self._joined.add((task.index, stream))
+        if offset > printed and task.index not in self._cut:
+            self._cut.add(task.index)
+            self._printer.say(
+                f"{offset - printed:,} bytes of {stream} of {task.label} are left out here: it writes more than is "
+                "sent while it runs, or than is kept (said once)"
+            )
         fresh = content[max(printed - offset, 0) :]
         if fresh:
             self._printer.piece(task.label, stream, max(offset, printed), fresh)
@@ -216,6 +228,19 @@ class Reader:
                 content = archive.read(name, LOG_BYTES_MAX) if name in archive else b""
                 same = self._attempts.get(task.index, task.attempt) == task.attempt
                 printed = self._printed.get((task.index, stream), 0) if same else 0
-                self._printer.piece(label, stream, printed, content[printed:])
+                self._printer.piece(label, stream, printed, rest_of(content, printed))
         self._printer.ended(label)
         archives.path(task.index).unlink()
+
+
+def rest_of(content: bytes, printed: int) -> bytes:
+    """What an archived log has beyond the first `printed` bytes of the stream, of which its middle may be cut."""
+    # Of a log that was cut, both halves are as long; what a script printed itself may look like a cut.
+    cuts = (found for found in CUT.finditer(content) if abs(found.start() + found.end() - len(content)) <= 1)
+    cut = next(cuts, None)
+    if cut is None:
+        return content[printed:]
+    resumes = cut.start() + int(cut[1].replace(b",", b""))
+    if printed < resumes:
+        return content[min(printed, cut.start()) :]
+    return content[cut.end() + printed - resumes :]

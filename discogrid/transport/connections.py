@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from discogrid.rates import Rates
 from discogrid.transport.limits import (
     ADDRESSES_MAX,
     CONNECTIONS_ADDRESS_MAX,
@@ -21,7 +22,6 @@ from discogrid.transport.limits import (
     UNTAKEN_BYTES_ALL_MAX,
     UNTAKEN_BYTES_MAX,
 )
-from discogrid.transport.rates import Rates
 
 FRAME_OVERHEAD_BYTES = 35  # of a CURVE frame: flags, length, command name, nonce and box
 LONG_FRAME_OVERHEAD_BYTES = 42  # the length takes eight bytes

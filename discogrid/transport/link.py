@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import zmq
 
 from discogrid.errors import WireError
+from discogrid.rates import Complaints, Rates
 from discogrid.transport.carrier import Carrier
 from discogrid.transport.connections import wire_bytes
 from discogrid.transport.gate import Gate
@@ -22,7 +23,6 @@ from discogrid.transport.limits import (
     MESSAGES_S_MAX,
     RECEIVE_BATCH,
 )
-from discogrid.transport.rates import Rates
 from discogrid.transport.reader import Reader
 from discogrid.wire import FRAMES_MAX
 
@@ -61,10 +61,7 @@ class Link:
         self.gate = gate
         self._carrier = carrier
         self._rates = Rates(MESSAGES_BURST, MESSAGES_S_MAX, MEMBERS_REMEMBERED_MAX)
-        self._excess: dict[
-            str, int
-        ] = {}  # messages of a member that were over its rate, not yet complained of
-        self._complained = float("-inf")
+        self._complaints = Complaints(COMPLAINT_S)  # messages of a member that were over its rate
         self._loop = asyncio.get_running_loop()
         self.endpoint = endpoint
         self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
@@ -138,18 +135,13 @@ class Link:
 
     def _complain(self, sender: str) -> None:
         """A line about what was dropped, no more often than anybody reads it."""
-        self._excess[sender] = self._excess.get(sender, 0) + 1
-        now = self._loop.time()
-        if now - self._complained > COMPLAINT_S:
-            self._complained = now
-            for member, count in self._excess.items():
-                log.warning(
-                    "%d messages of member %s were dropped: more than %.0f a second",
-                    count,
-                    member[:8],
-                    MESSAGES_S_MAX,
-                )
-            self._excess.clear()
+        for member, count in self._complaints.add(sender, 1, self._loop.time()).items():
+            log.warning(
+                "%d messages of member %s were dropped: more than %.0f a second",
+                count,
+                member[:8],
+                MESSAGES_S_MAX,
+            )
 
 
 def _receive_batch(frame_bytes_max: int) -> int:

@@ -324,11 +324,11 @@ async def test_ten_thousand_results(any_bench: Bench) -> None:
 
 
 async def test_logs_are_heard_while_the_task_runs(tmp_path: Path, strict: Box) -> None:
-    heard: list[tuple[str, int, bytes]] = []
+    heard: list[str] = []
     arrived = asyncio.Event()
 
-    def on_log(_: object, stream: str, offset: int, part: bytes) -> None:
-        heard.append((stream, offset, part))
+    def on_log(_: object, stream: str) -> None:
+        heard.append(stream)
         arrived.set()
 
     runner = Runner(tmp_path / "agent", strict, "attic", on_log)
@@ -336,11 +336,12 @@ async def test_logs_are_heard_while_the_task_runs(tmp_path: Path, strict: Box) -
     task = bench.task("import os, time; os.write(1, b'one\\n'); time.sleep(60)")
     running = asyncio.ensure_future(runner.run(task))
     await asyncio.wait_for(arrived.wait(), 10)
-    assert heard == [("stdout", 0, b"one\n")]
-    assert runner.kept_log(task.attempt) == [("stdout", 0, b"one\n")]
+    assert heard == ["stdout"]
+    kept = {stream: keeper.kept() for stream, keeper in runner.logs(task.attempt).items()}
+    assert kept == {"stdout": b"one\n", "stderr": b""}
     runner.kill(task.attempt, "enough")
     await running
-    assert runner.kept_log(task.attempt) == []
+    assert runner.logs(task.attempt) == {}
     runner.close()
 
 

@@ -173,6 +173,19 @@ def test_a_running_task_is_followed_to_its_end(desk: Machine) -> None:
     assert sorted(done.stdout.splitlines()) == ["ended", "noted", "started"]
 
 
+def test_a_task_that_prints_faster_than_is_sent_is_followed_to_its_last_line(desk: Machine) -> None:
+    desk.write(
+        "flood.py",
+        "import os, time\nfor _ in range(1000): os.write(1, b'y' * 65535 + b'\\n')\nprint('the last line')\n",
+    )
+    job = submit(desk, "flood.py")
+    done = desk.run("logs", "-f", job)
+    assert done.returncode == 0
+    assert done.stdout.endswith("the last line\n")
+    assert len(done.stdout) < 16 << 20
+    assert "cut …]" in done.stdout or "left out here" in done.stderr
+
+
 def test_a_running_tasks_log_so_far_is_printed(desk: Machine) -> None:
     job = slow_job(desk)
     wait_until_running(desk, job)

@@ -103,7 +103,7 @@ def test_nothing_comes_after_the_end_of_a_watch_or_of_a_client() -> None:
     assert [message.request for message in reader.take()] == [2]
     assert [follower.request for follower in reader.watches.leave(b"r")] == [3]
     reader.watches.changed([job()], [], [])
-    assert not reader.watches.output(Attempt(JOB, 0, 1, 7), "stdout", 0, b"x")
+    reader.watches.output(Attempt(JOB, 0, 1, 7), "stdout", 0, b"x")
     assert reader.take() == []
     assert len(reader.watches) == 0
 
@@ -111,14 +111,15 @@ def test_nothing_comes_after_the_end_of_a_watch_or_of_a_client() -> None:
 def test_a_follower_hears_its_task_until_it_has_ended() -> None:
     reader = Reader()
     reader.watches.follow(Follower(b"r", 1, JOB, 0))
-    assert reader.watches.output(Attempt(JOB, 0, 2, 7), "stderr", 5, b"x")
-    assert not reader.watches.output(Attempt(JOB, 1, 2, 7), "stderr", 5, b"x")
+    reader.watches.output(Attempt(JOB, 0, 2, 7), "stderr", 5, b"x")
+    reader.watches.output(Attempt(JOB, 1, 2, 7), "stderr", 5, b"x")
     reader.watches.ended(JOB, 0, TaskState.DONE)
     assert reader.take() == [
         LogPushed(request=1, stream="stderr", offset=5, attempt=2),
         LogPushed(request=1, state=TaskState.DONE),
     ]
-    assert not reader.watches.output(Attempt(JOB, 0, 2, 7), "stderr", 6, b"x")
+    reader.watches.output(Attempt(JOB, 0, 2, 7), "stderr", 6, b"x")
+    assert reader.take() == []
 
 
 @pytest.mark.parametrize("kind", ["watchers", "followers"])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from discogrid.messages import (
     HeartbeatSeen,
     Hello,
     JobSpec,
+    LogChunk,
     Message,
     RunTasks,
     TaskDone,
@@ -107,6 +109,7 @@ class FalseCoordinator:
         self.store = BlobStore(folder / "blobs", GIB)
         self.heard: list[Message] = []
         self.done: dict[Attempt, tuple[TaskDone, bytes, bytes | None]] = {}
+        self.logs: defaultdict[tuple[Attempt, str], bytes] = defaultdict(bytes)
         self.swapped: dict[Digest, bytes] = {}  # what is served instead
         self._news = asyncio.Condition()
         self._route = b""
@@ -250,6 +253,8 @@ class FalseCoordinator:
                     self._channel.send(self.welcome(), self.cast.roster.envelope, route=self._route)
                 case Heartbeat():
                     self._channel.send(HeartbeatSeen(), route=self._route)
+                case LogChunk(attempt=attempt, stream=stream):
+                    self.logs[attempt, stream] += received.payload[0]
                 case TasksDone(tasks=tasks):
                     self._keep(tasks, *received.payload)
                 case _:

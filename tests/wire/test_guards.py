@@ -13,6 +13,7 @@ import zmq
 
 from discogrid import transport
 from discogrid.errors import DiscogridError
+from discogrid.rates import Rates
 from discogrid.transport import Connections, Doorkeeper, limits, link
 from discogrid.transport.connections import UNKNOWN, Moved
 from discogrid.transport.doorkeeper import OPENINGS_MAX
@@ -312,18 +313,18 @@ async def test_what_a_member_sends_over_its_rate_is_dropped_and_said_once(
 
 
 async def test_two_seconds_of_ten_thousand_jobs_a_second_are_within_the_rate() -> None:
-    rates = transport.Rates(limits.MESSAGES_BURST, limits.MESSAGES_S_MAX, 10)
+    rates = Rates(limits.MESSAGES_BURST, limits.MESSAGES_S_MAX, 10)
     assert all(rates.take("client", number / 10_000) for number in range(100_000))
     assert not all(rates.take("mallory", number / 30_000) for number in range(200_000))
 
 
 def test_ten_thousand_agents_that_beat_are_within_their_rates() -> None:
-    rates = transport.Rates(limits.MESSAGES_BURST, limits.MESSAGES_S_MAX, limits.MEMBERS_REMEMBERED_MAX)
+    rates = Rates(limits.MESSAGES_BURST, limits.MESSAGES_S_MAX, limits.MEMBERS_REMEMBERED_MAX)
     assert all(rates.take(f"agent-{n}", second + n / 20_000) for second in range(3) for n in range(10_000))
 
 
 def test_rates_remember_a_bounded_number_of_names() -> None:
-    rates = transport.Rates(10, 1, 100)
+    rates = Rates(10, 1, 100)
     assert all(rates.take(f"name-{number}", 0.0) for number in range(1000))
     assert len(rates) <= 100
 
