@@ -62,16 +62,21 @@ class RosterKeeper:
     def exchange(self, payload: Sequence[bytes], now: float) -> bytes | None:
         """Take the roster that another node goes by (none, when it has ours); ours when that one should take it.
 
-        One that cannot be taken is written to the log, and ours stays.
+        One that is not taken is written to the log, and ours stays.
         """
         if not payload:
             return None
         try:
-            self.offer(payload[0], now)
+            taken = self.offer(payload[0], now)
         except SignatureRefused as error:
             log.warning("another node's roster is not used: %s", error)
             return None
-        return self._roster.envelope if payload[0] != self._roster.envelope else None
+        if taken or payload[0] == self._roster.envelope:
+            return None
+        log.info(
+            "another node's roster is not used: it is not newer than ours, version %d", self._roster.version
+        )
+        return self._roster.envelope
 
 
 def _keep(file: Path, roster: Roster) -> Roster:
