@@ -32,6 +32,7 @@ class Caller:
         keys = transport.CurveKeys(identity.curve_public, identity.curve_secret)
         server = cast.coordinator.curve_public
         self.heard: list[Received] = []
+        self.passed: list[Received] = []  # everything that was heard and is not waited for any more
         self._news = asyncio.Event()
         self._channel = Channel(
             lambda take: transport.dial(self._context, endpoint, keys, server, take), self._receive
@@ -45,6 +46,7 @@ class Caller:
         while True:
             for at, received in enumerate(self.heard):
                 if isinstance(received.message, kind) and true(received.message):
+                    self.passed += self.heard[: at + 1]
                     del self.heard[: at + 1]
                     return received
             self._news.clear()

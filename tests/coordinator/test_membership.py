@@ -10,22 +10,29 @@ import pytest
 
 from discogrid import transport
 from discogrid.blobs import BlobStore
+from discogrid.bundle import seal_result
 from discogrid.client import AsyncClient
 from discogrid.envelope import seal
 from discogrid.errors import BlobError, HandshakeRefused, QuotaExceeded, UsageError
 from discogrid.keys import ROTATION_TYPE, Identity, new_identity
 from discogrid.messages import (
     Answer,
+    CancelTasks,
     Heartbeat,
     HeartbeatSeen,
     PublishRoster,
     Query,
     Refused,
+    Resync,
     RosterPushed,
     RotateKeys,
     RunTasks,
     SubmitJob,
+    TaskDone,
+    TasksCommitted,
+    TasksDiscarded,
     TasksDone,
+    TasksStarted,
     Welcome,
 )
 from discogrid.submission import Prepared
@@ -33,10 +40,10 @@ from discogrid.transfer import BlobClient
 from discogrid.transfer.client import Patience
 from discogrid.trust.owner import Owner
 from discogrid.trust.roster import Member, Revoked, open_roster
-from discogrid.types import GIB, JobState, Quotas, Role
+from discogrid.types import GIB, JobState, Outcome, Quotas, Role, Run, TaskState
 from discogrid.wire import pack_parts
 from tests.coordinator.house import Caller, House, hello, prepared, serving
-from tests.trust.forge import Cast, cast, member, roster_envelope
+from tests.trust.forge import Cast, body_of, cast, digest_of, member, roster_envelope
 
 IMPATIENT = Patience(first_s=0.2, longest_s=0.2, tries=1)
 
@@ -86,6 +93,48 @@ async def test_a_revoked_agent_is_told_at_once_and_its_task_goes_to_another(
             assert isinstance(taken, RunTasks)
             assert taken.runs[0].job == job
             assert [agent.id for agent in await submitter.agents() if agent.state == "live"] == ["loft"]
+
+
+async def given(agent: Caller) -> Run:
+    """The first tasks that an agent is told to run."""
+    message = (await agent.next(RunTasks)).message
+    assert isinstance(message, RunTasks)
+    return message.runs[0]
+
+
+async def test_who_is_not_revoked_while_another_is_goes_on_undisturbed(grid: Cast, tmp_path: Path) -> None:
+    async with serving(grid, tmp_path / "coordinator") as house:
+        gone = await let_in(house, grid.agent, Role.AGENT, slots=1)
+        stays = await let_in(house, grid.other_agent, Role.AGENT, slots=1, name="loft")
+        async with client(grid, house, grid.submitter) as submitter:
+            made = prepared(grid, tmp_path / "job", inputs=2)
+            job = await submitter.submit(made)
+            runs = [await given(caller) for caller in (gone, stays)]
+            for caller, run in zip((gone, stays), runs, strict=True):
+                caller.send(TasksStarted(runs=(run,)))
+            grid.keeper.offer(newer(grid, grid.agent), time.time())
+            assert isinstance((await gone.next(Refused)).message, Refused)
+            await stays.next(RosterPushed)
+            [attempt] = runs[1].attempts()
+            archive = b"an archive"
+            envelope = seal_result(body_of(made.job, attempt, grid.other_agent, archive), grid.other_agent)
+            done = TaskDone(
+                attempt=attempt,
+                outcome=Outcome.SUCCEEDED,
+                exit=0,
+                archive=digest_of(archive),
+                archive_bytes=len(archive),
+                inline=True,
+            )
+            stays.send(TasksDone(tasks=(done,)), pack_parts([envelope]), pack_parts([archive]))
+            committed = await stays.next(TasksCommitted)
+            assert committed.message == TasksCommitted(attempts=(attempt,))
+            assert not [
+                received
+                for received in stays.passed
+                if isinstance(received.message, Refused | Resync | CancelTasks | TasksDiscarded)
+            ]
+            assert (await submitter.tasks(job))[attempt.index].state is TaskState.DONE
 
 
 async def test_what_a_revoked_node_says_next_is_refused_whatever_it_says(grid: Cast, tmp_path: Path) -> None:
