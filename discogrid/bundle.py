@@ -9,7 +9,7 @@ import ntpath
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import msgspec
 from blake3 import blake3
@@ -51,6 +51,9 @@ JOB_ID_CHARACTERS = 4  # at least
 
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 EVER = float("-inf")  # a time before every revocation
+
+
+PACKAGES_SINCE = 2  # the protocol that brought them
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +120,16 @@ class Job:
         """What every task of the job needs."""
         shared = [self.manifest.script, *self.manifest.constants]
         return [*shared, *(mount.tree for mount in self.manifest.mounts)]
+
+
+def demands(manifest: Manifest) -> Requirements:
+    """What an agent must have, and be able to read, so that it keeps all that was signed."""
+    needs = manifest.requirements
+    return (
+        replace(needs, protocol=PACKAGES_SINCE)
+        if manifest.packages and needs.protocol < PACKAGES_SINCE
+        else needs
+    )
 
 
 def encode_leaf(leaf: Leaf) -> bytes:

@@ -10,7 +10,16 @@ from pathlib import Path
 from discogrid import merkle
 from discogrid.archive import pack_tree
 from discogrid.blobs import digest_of
-from discogrid.bundle import TASKS_MAX, Job, Leaf, Manifest, check_base_name, encode_leaf, seal_job
+from discogrid.bundle import (
+    PACKAGES_SINCE,
+    TASKS_MAX,
+    Job,
+    Leaf,
+    Manifest,
+    check_base_name,
+    encode_leaf,
+    seal_job,
+)
 from discogrid.errors import InputError
 from discogrid.grid import Grid
 from discogrid.imports import needed_modules
@@ -145,7 +154,9 @@ def _requirements(submission: Submission, beside: set[str], packages: Sequence[s
     """Those of the submission, with the modules that the script imports; files `beside` it may be among them."""
     asked = submission.requirements
     if packages:  # which brings what is imported
-        return replace(asked, needs=tuple(dict.fromkeys((*asked.needs, ENVIRONMENT_CAPABILITY))))
+        return replace(
+            asked, needs=tuple(dict.fromkeys((*asked.needs, ENVIRONMENT_CAPABILITY))), protocol=PACKAGES_SINCE
+        )
     python = submission.script.suffix == ".py" and "PYTHONPATH" not in submission.environment
     if not (submission.imports_needed and python):
         return asked

@@ -183,6 +183,7 @@ class Requirements:
     needs: tuple[str, ...] = ()  # importable modules and programs on PATH, by name
     sandbox: SandboxLevel = SandboxLevel.STRICT
     network: bool = False
+    protocol: int = 1  # spoken by the agent: an older one would pass over what it does not know of the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,7 @@ class Offer:
     network: bool = False  # whether it can give tasks a network of their own, and its owner lets it
     no_network: str = ""  # why it cannot, whatever its owner says
     capabilities: frozenset[str] = field(default_factory=frozenset)
+    protocol: int = 1  # that it speaks
 
 
 @dataclass(frozen=True, slots=True)

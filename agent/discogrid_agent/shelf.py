@@ -11,6 +11,7 @@ from discogrid.archive import unpack_tree
 from discogrid.bundle import LEAF_BYTES_MAX, TASKS_MAX, Job, Leaf, check_tasks, is_id_of, open_job
 from discogrid.errors import SignatureRefused, WireError
 from discogrid.merkle import HASH_BYTES
+from discogrid.messages import PROTOCOL
 from discogrid.mounts import check_mount_targets
 from discogrid.trust.keeper import RosterKeeper
 from discogrid.trust.roster import Roster
@@ -86,6 +87,8 @@ class Shelf:
             raise SignatureRefused("the coordinator calls two jobs by one name")
         if reason := check_mount_targets([mount.target for mount in job.manifest.mounts]):
             raise SignatureRefused(reason)
+        if job.manifest.requirements.protocol > PROTOCOL:
+            raise SignatureRefused("the job demands what only a newer version of discogrid can keep")
         needed = job.manifest.requirements.sandbox
         if needed.rank > self._box.rank:
             raise SignatureRefused(

@@ -165,4 +165,5 @@ def _offer(hello: Hello) -> Offer:
         network=hello.network,
         no_network=hello.no_network[:REASON_CHARACTERS_MAX],
         capabilities=frozenset(hello.capabilities),
+        protocol=hello.protocol,
     )

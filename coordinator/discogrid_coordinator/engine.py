@@ -11,6 +11,7 @@ from typing import assert_never
 
 from discogrid import __version__
 from discogrid.blobs import BlobStore
+from discogrid.bundle import demands
 from discogrid.errors import BlobError, DiscogridError
 from discogrid.grid import Grid
 from discogrid.messages import (
@@ -314,7 +315,7 @@ def _submitted(
     return events.JobSubmitted(
         job=accepted.id,
         tasks=manifest.tasks,
-        requirements=manifest.requirements,
+        requirements=demands(manifest),
         retries=manifest.retries,
         priority=manifest.priority,
         held=held,

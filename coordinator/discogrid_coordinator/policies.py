@@ -54,6 +54,8 @@ def lease(agents: int) -> float:
 
 def misfit(requirements: Requirements, offer: Offer) -> str:
     """Why the agent could not even run the task when idle; empty when it can."""
+    if requirements.protocol > offer.protocol:
+        return f"speaks protocol {offer.protocol}, the job needs {requirements.protocol}: discogrid is too old there"
     if requirements.cpus > offer.slots:
         return f"has {offer.slots} slots, the task needs {requirements.cpus}"
     if requirements.memory_bytes > offer.memory_bytes:

@@ -15,7 +15,7 @@ import pytest
 from discogrid import merkle
 from discogrid.bundle import JOB_TYPE, Job, Leaf, digest_of_payload, encode_leaf, seal_job
 from discogrid.keys import Identity
-from discogrid.messages import JobEnded, JobSpec, RosterPushed, RunTasks, TasksReturned, Welcome
+from discogrid.messages import PROTOCOL, JobEnded, JobSpec, RosterPushed, RunTasks, TasksReturned, Welcome
 from discogrid.trust.roster import Member
 from discogrid.types import (
     Digest,
@@ -156,6 +156,7 @@ async def test_a_roster_that_makes_the_thief_a_submitter_is_worth_nothing(
         {"expires": time.time() + 30 * 86400},
         {"limits": Limits(seconds=float("nan"))},
         {"requirements": Requirements(cpus=-1)},
+        {"requirements": Requirements(protocol=PROTOCOL + 1)},
         {"mounts": (Mount("/usr/lib", FileRef("m", EVIL.digest, 0)),)},
     ],
     ids=[
@@ -166,6 +167,7 @@ async def test_a_roster_that_makes_the_thief_a_submitter_is_worth_nothing(
         "for ever",
         "no limit",
         "no need",
+        "a newer protocol",
         "mount",
     ],
 )

@@ -1,5 +1,6 @@
 """The numbers and rules the scheduler goes by."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -34,6 +35,14 @@ def test_a_weaker_box_and_a_closed_network_are_misfits() -> None:
     assert policies.misfit(Requirements(), weak) == "box level confined, job demands strict"
     assert policies.misfit(Requirements(sandbox=SandboxLevel.NONE), weak) == ""
     assert policies.misfit(Requirements(network=True), offer()) == "its owner lets no task reach the network"
+
+
+def test_what_an_agent_would_pass_over_unread_is_a_misfit() -> None:
+    elder = offer(protocol=1, capabilities=frozenset({ENVIRONMENT_CAPABILITY}))
+    needs = Requirements(protocol=2, needs=(ENVIRONMENT_CAPABILITY,))
+    assert policies.misfit(needs, elder) == "speaks protocol 1, the job needs 2: discogrid is too old there"
+    assert policies.misfit(needs, replace(elder, protocol=2)) == ""
+    assert policies.misfit(Requirements(), elder) == ""
 
 
 def test_a_network_that_cannot_be_given_is_not_laid_at_the_owners_door() -> None:

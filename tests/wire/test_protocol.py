@@ -7,14 +7,15 @@ from typing import Any
 import msgpack
 import pytest
 
-from discogrid.bundle import check_tasks, open_job, open_results
+from discogrid.bundle import check_tasks, demands, open_job, open_results
 from discogrid.client import AsyncClient
-from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, AnyMessage, Message, Resync
+from discogrid.messages import PROTOCOL, PROTOCOL_OLDEST, AnyMessage, Message, Resync, RunTasks, Welcome
+from discogrid.submission import Prepared
 from discogrid.trust.roster import open_roster
-from discogrid.types import Outcome, SandboxLevel, TaskState
+from discogrid.types import ENVIRONMENT_CAPABILITY, Outcome, Requirements, Role, SandboxLevel, TaskState
 from discogrid.wire import decode, encode, pack_parts, unpack_parts
 from tests.coordinator.bench import Bench
-from tests.coordinator.house import House, prepared, serving
+from tests.coordinator.house import House, hello, prepared, serving
 from tests.trust.forge import Cast, cast, digest_of
 from tests.wire.protocol_1.elder import FULL, Elder, Plain, documents, headers
 from tests.wire.protocol_1.record import ISSUED
@@ -182,6 +183,73 @@ async def test_a_client_of_the_version_before_submits_watches_and_cancels(
     assert (await client.next("results")).said["indices"] == []
     client.say("goodbye")
     assert client.strange == []
+
+
+# What it could not keep is not given to it.
+
+
+async def placed(house: House, grid: Cast, elder: Elder, job: Prepared) -> dict[str, str]:
+    """Why the agents take nothing of the job, which waits beside one that anybody may run."""
+    async with AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client:
+        id_ = await client.submit(job)
+        twin = await client.submit(prepared(grid, house.server._folder / "twin"))
+        await elder.next("run-tasks", lambda said: bool(said["runs"][0]["job"] == twin))
+        return dict(await client.why(id_))
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (
+            {"packages": ("six==1.16.0",)},
+            "speaks protocol 1, the job needs 2: discogrid is too old there",
+        ),
+        (
+            {"requirements": Requirements(network=True)},
+            "cannot give tasks a network of their own: its version of discogrid has none to give",
+        ),
+        (
+            {"requirements": Requirements(protocol=2)},
+            "speaks protocol 1, the job needs 2: discogrid is too old there",
+        ),
+    ],
+    ids=["packages", "a network", "a newer protocol"],
+)
+async def test_a_job_is_not_given_to_an_agent_that_would_pass_over_what_it_demands(
+    house: House, elders: Any, grid: Cast, tmp_path: Path, other: Any, reason: str
+) -> None:
+    agent = elders(grid.agent)
+    agent.hello("agent", network=True, capabilities=[ENVIRONMENT_CAPABILITY])
+    await agent.next("welcome")
+    job = prepared(grid, tmp_path / "job", **other)
+    assert await placed(house, grid, agent, job) == {"elder": reason}
+
+
+async def test_it_is_given_to_one_of_today_and_what_the_version_before_knew_to_both(
+    house: House, elders: Any, grid: Cast, tmp_path: Path
+) -> None:
+    elder, today = elders(grid.agent), house.caller(grid.other_agent)
+    elder.hello("agent", slots=1)
+    await elder.next("welcome")
+    (tmp_path / "tree").mkdir()
+    known: dict[str, Any] = {
+        "environment": {"A": "b"},
+        "mounts": ((tmp_path / "tree", "/opt/tree"),),
+        "requirements": Requirements(sandbox=SandboxLevel.CONFINED),
+    }
+    async with AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client:
+        old = await client.submit(prepared(grid, tmp_path / "old", **known))
+        await elder.next("run-tasks", lambda said: bool(said["runs"][0]["job"] == old))
+        new = await client.submit(prepared(grid, tmp_path / "new", packages=("six==1.16.0",)))
+        await today.ask(hello(Role.AGENT, name="loft", capabilities=(ENVIRONMENT_CAPABILITY,)), Welcome)
+        await today.next(RunTasks, lambda said: said.runs[0].job == new)
+
+
+def test_a_job_whose_client_does_not_say_which_protocol_it_needs_needs_it_all_the_same(grid: Cast) -> None:
+    silent = grid.manifest([b"leaf"], ISSUED, packages=("six==1.16.0",))
+    assert silent.requirements.protocol == 1
+    assert demands(silent).protocol == 2
+    assert demands(grid.manifest([b"leaf"], ISSUED)).protocol == 1
 
 
 # What is newer is kept from those who would not know it.
