@@ -10,7 +10,7 @@ import msgspec
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
 from discogrid.views import AgentView, JobView, TaskView
 
-PROTOCOL = 2  # this version and the one before are accepted
+PROTOCOL = 3
 PROTOCOL_OLDEST = 1
 
 
@@ -144,6 +144,7 @@ class TasksReturned(Message, frozen=True, kw_only=True, tag="tasks-returned"):
 
     runs: tuple[Run, ...]
     leaving: bool = False
+    nonce: int = 0  # of the RecallTasks that this answers
 
 
 class TaskDone(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +182,14 @@ class TasksDiscarded(Message, frozen=True, kw_only=True, tag="tasks-discarded"):
     """These results are not wanted (late, double, cancelled): the agent may forget them."""
 
     attempts: tuple[Attempt, ...]
+
+
+class RecallTasks(Message, frozen=True, kw_only=True, tag="recall-tasks"):
+    """Give these back, as far as they were not started: answered by TasksReturned with the same nonce, even for none."""
+
+    since = 3
+    runs: tuple[Run, ...]
+    nonce: int
 
 
 class CancelTasks(Message, frozen=True, kw_only=True, tag="cancel-tasks"):
@@ -401,6 +410,7 @@ AnyMessage = (
     | TasksDone
     | TasksCommitted
     | TasksDiscarded
+    | RecallTasks
     | CancelTasks
     | JobEnded
     | FollowLogs

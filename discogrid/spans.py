@@ -57,6 +57,11 @@ class SpanSet:
 
     def take(self, count: int) -> list[tuple[int, int]]:
         """Take out up to `count` of the lowest numbers, as ranges."""
+        if self._starts and self._stops[0] - self._starts[0] > count > 0:
+            start = self._starts[0]
+            self._starts[0] = start + count
+            self._count -= count
+            return [(start, start + count)]
         taken: list[tuple[int, int]] = []
         emptied = 0
         for start, stop in self:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+import msgspec
+
 JobId = NewType("JobId", str)
 """Short and typeable: the shortest free prefix (>= 4) of the job digest in base32, such as `k3f9`."""
 AgentId = NewType("AgentId", str)
@@ -60,7 +62,10 @@ class SandboxLevel(StrEnum):
     @property
     def rank(self) -> int:
         """0 for none, 2 for strict."""
-        return list(SandboxLevel).index(self)
+        return _SANDBOX_RANKS[self]
+
+
+_SANDBOX_RANKS = {level: rank for rank, level in enumerate(SandboxLevel)}
 
 
 class Role(StrEnum):
@@ -84,8 +89,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One try of one task. `number` starts at 1; `lease` names the coordinator incarnation that granted it."""
 
     job: JobId
@@ -94,8 +98,7 @@ class Attempt:
     lease: int
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """The same attempt number of the tasks `start <= index < stop` of one job: what travels instead of single attempts."""
 
     job: JobId

@@ -124,6 +124,14 @@ class Discarded:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallReceived:
+    """Somebody has nothing to do: the coordinator wants these back, as far as they have not started."""
+
+    runs: tuple[Run, ...]
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelReceived:
     """The coordinator does not want these to start or to run on."""
 
@@ -177,6 +185,7 @@ Event = (
     | SendFailed
     | Committed
     | Discarded
+    | RecallReceived
     | CancelReceived
     | JobEnded
     | JobBarred
@@ -229,6 +238,7 @@ class GiveBack:
 
     runs: tuple[Run, ...]
     leaving: bool = False
+    nonce: int = 0  # of the recall that this answers
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ from discogrid_agent.events import (
     JobEnded,
     JobVerified,
     Kill,
+    RecallReceived,
     ResultSent,
     Resynced,
     RunReceived,
@@ -162,6 +163,8 @@ class Machine:
             case Committed(attempts) | Discarded(attempts):
                 for attempt in attempts:
                     self._actions += self._outbox.drop(attempt)
+            case RecallReceived(runs, nonce):
+                self._on_recalled(runs, nonce)
             case CancelReceived(runs):
                 self._on_cancel(runs)
             case JobEnded(job_id):
@@ -313,6 +316,14 @@ class Machine:
             self._actions.append(DropArchive(event.attempt))
         if work.barred and not work.job.ended:
             self._outbox.put(event.attempt, Outcome.REFUSED, work.barred)
+
+    def _on_recalled(self, runs: tuple[Run, ...], nonce: int) -> None:
+        waiting = [attempt for attempt, work in self._work.items() if not work.running]
+        back = [attempt for attempt in waiting if any(_covers(run, attempt) for run in runs)]
+        for attempt in back:
+            self._remove(attempt)
+        if self._welcomed:
+            self._actions.append(GiveBack(_runs(back), leaving=self._stopping is not None, nonce=nonce))
 
     def _on_cancel(self, runs: tuple[Run, ...]) -> None:
         for run in runs:

@@ -37,6 +37,7 @@ from discogrid.messages import (
     JobSpec,
     Message,
     PublishRoster,
+    RecallTasks,
     Refused,
     Resync,
     RosterPushed,
@@ -302,6 +303,8 @@ class Service:
                 self._tell(events.Committed(attempts))
             case TasksDiscarded(attempts=attempts):
                 self._tell(events.Discarded(attempts))
+            case RecallTasks(runs=runs, nonce=nonce):
+                self._tell(events.RecallReceived(runs, nonce))
             case CancelTasks(runs=runs):
                 self._tell(events.CancelReceived(runs))
             case JobEnded(job=job):
@@ -375,8 +378,9 @@ class Service:
                 self._reports.started(runs)
             case events.SendDone():
                 self._send_done(action)
-            case events.GiveBack(runs, leaving):
-                self._channel.send(TasksReturned(runs=runs, leaving=leaving))
+            case events.GiveBack(runs, leaving, nonce):
+                self._reports.flush()  # what has started is known before it is missed
+                self._channel.send(TasksReturned(runs=runs, leaving=leaving, nonce=nonce))
             case events.SendGoodbye():
                 self._reports.flush()
                 self._channel.send(Goodbye())

@@ -70,8 +70,8 @@ class AgentDesk:
                 engine.outbox.put(peer.route, HeartbeatSeen())
             case TasksStarted(runs=runs):
                 engine.tell(events.TasksStarted(peer.name, runs))
-            case TasksReturned(runs=runs, leaving=leaving):
-                engine.tell(events.TasksReturned(peer.name, runs, leaving))
+            case TasksReturned(runs=runs, leaving=leaving, nonce=nonce):
+                engine.tell(events.TasksReturned(peer.name, runs, leaving, nonce))
             case TasksDone(tasks=tasks):
                 self._done(peer, tasks, received.payload)
             case LogChunk() as chunk:

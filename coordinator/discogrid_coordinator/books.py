@@ -102,7 +102,7 @@ class _Row:
     attempt: int = 0
     failures: int = 0
     agent: AgentId | None = None  # of the newest attempt
-    holder: AgentId | None = None  # holds it now
+    held: dict[int, tuple[AgentId, TaskState]] = field(default_factory=dict)  # attempts under way, by number
     started: float | None = None
     ended: float | None = None
     seconds: float | None = None
@@ -137,6 +137,7 @@ class _Job:
 class _Agent:
     node: NodeId
     live: bool = False
+    paused: bool = False
     slots: int = 0
     sandbox: SandboxLevel = SandboxLevel.NONE
     busy: int = 0
@@ -194,7 +195,11 @@ class Books:
         match what:
             case events.AgentJoined(name, offer):
                 agent = self._agent(name)
-                agent.live, agent.slots, agent.sandbox, agent.seen = True, offer.slots, offer.sandbox, now
+                agent.live, agent.paused, agent.seen = True, False, now
+                agent.slots, agent.sandbox = offer.slots, offer.sandbox
+            case events.AgentPaused(name, paused):
+                self._agent(name).paused = paused
+                self._seen(name, now)
             case events.AgentBeat(name) | events.TasksStarted(name) | events.TasksReturned(name):
                 self._seen(name, now)
             case events.TaskSucceeded(name) | events.TaskFailed(name):
@@ -209,6 +214,8 @@ class Books:
                 self._requeue(attempt, reason)
             case events.EndTasks(job_id, start, stop, state, reason):
                 self._end(self._jobs[job_id], start, stop, state, reason, now)
+            case events.HoldJob(job_id, reason):
+                self._set(self._jobs[job_id], state=JobState.HELD, reason=reason)
             case events.ReleaseJob(job_id):
                 self._set(self._jobs[job_id], state=JobState.QUEUED, reason="")
             case events.StartJob(job_id):
@@ -217,9 +224,16 @@ class Books:
                 self._set(self._jobs[job_id], state=state, ended=now, reason=reason)
             case events.JobSubmitted() | events.JobReleased() | events.JobCancelled():
                 pass  # told by note_job and by what the scheduler makes of it
-            case events.AgentLeft() | events.TimePassed():
+            case events.AgentLeft() | events.Restarted() | events.TimePassed():
                 pass
-            case events.Welcome() | events.Resync() | events.Cancel() | events.Commit() | events.Discard():
+            case (
+                events.Welcome()
+                | events.Resync()
+                | events.Recall()
+                | events.Cancel()
+                | events.Commit()
+                | events.Discard()
+            ):
                 pass  # between coordinator and agent
             case _:
                 assert_never(what)
@@ -291,41 +305,63 @@ class Books:
                     row.state, row.reason, row.ended = state, crowd.reason, crowd.ended
         return row
 
-    def _move(self, job: _Job, row: _Row, state: TaskState, holder: AgentId | None) -> None:
-        """The task changes its state and, perhaps, its place."""
-        for name, step in ((row.holder, -1), (holder, 1)):
-            if name is None:
-                continue
-            agent = self._agent(name)
-            if (row.state if step < 0 else state) is TaskState.RUNNING:
-                agent.busy += step * job.cpus
-            else:
-                agent.queued += step
+    def _place(self, job: _Job, row: _Row, number: int, name: AgentId, state: TaskState) -> None:
+        """The attempt `number` is with an agent, in this state."""
+        self._lift(job, row, number)
+        row.held[number] = (name, state)
+        self._count(job, name, state, 1)
+
+    def _lift(self, job: _Job, row: _Row, number: int) -> None:
+        """The attempt is with nobody any more."""
+        if number in row.held:
+            self._count(job, *row.held.pop(number), -1)
+
+    def _count(self, job: _Job, name: AgentId, state: TaskState, step: int) -> None:
+        agent = self._agent(name)
+        if state is TaskState.RUNNING:
+            agent.busy += step * job.cpus
+        else:
+            agent.queued += step
+
+    def _turn(self, job: _Job, row: _Row, state: TaskState | None = None) -> None:
+        """The task is in this state; None: in the one that its attempts make of it."""
+        states = {state for _, state in row.held.values()}
+        going = next(
+            (one for one in (TaskState.RUNNING, TaskState.ASSIGNED) if one in states), TaskState.QUEUED
+        )
         job.counts[row.state] -= 1
-        job.counts[state] += 1
-        row.state, row.holder = state, holder
+        row.state = state or going
+        job.counts[row.state] += 1
 
     def _assign(self, name: AgentId, run: Run) -> None:
         job = self._jobs[run.job]
         for index in range(run.start, run.stop):
             row = self._row(job, index)
-            self._move(job, row, TaskState.ASSIGNED, name)
-            row.attempt, row.agent = run.number, name
-            row.started = row.ended = row.seconds = row.exit = None
-            row.reason = ""
+            copied = bool(row.held)
+            self._place(job, row, run.number, name, TaskState.ASSIGNED)
+            self._turn(job, row)
+            if not copied:  # else the first attempt is what is shown, until the second one wins
+                row.attempt, row.agent = run.number, name
+                row.started = row.ended = row.seconds = row.exit = None
+                row.reason = ""
 
     def _start(self, name: AgentId, run: Run, now: float) -> None:
         job = self._jobs[run.job]
         for index in range(run.start, run.stop):
             row = self._row(job, index)
-            self._move(job, row, TaskState.RUNNING, name)
-            row.started = now
+            self._place(job, row, run.number, name, TaskState.RUNNING)
+            self._turn(job, row)
+            row.started = now if row.started is None else row.started
 
     def _requeue(self, attempt: Attempt, reason: str) -> None:
         job = self._jobs[attempt.job]
         row = self._row(job, attempt.index)
-        self._move(job, row, TaskState.QUEUED, None)
-        row.reason = reason
+        self._lift(job, row, attempt.number)
+        self._turn(job, row)
+        if not row.held:
+            row.reason = reason
+        elif row.attempt == attempt.number:
+            row.attempt, (row.agent, _) = next(iter(row.held.items()))
 
     def _end(self, job: _Job, start: int, stop: int, state: TaskState, reason: str, now: float) -> None:
         span = range(start, stop)
@@ -350,7 +386,9 @@ class Books:
         self._changed_jobs[job.view.id] = None
 
     def _end_row(self, job: _Job, row: _Row, state: TaskState, reason: str, now: float) -> None:
-        self._move(job, row, state, None)
+        for number in list(row.held):
+            self._lift(job, row, number)
+        self._turn(job, row, state)
         row.reason = reason
         row.ended = now if row.ended is None else row.ended
         if state is TaskState.DONE and row.agent is not None:
@@ -388,7 +426,7 @@ class Books:
         return AgentView(
             id=name,
             node=agent.node,
-            state="live" if agent.live else "lost",
+            state=("paused" if agent.paused else "live") if agent.live else "lost",
             slots=agent.slots,
             busy=agent.busy,
             queued=agent.queued,

@@ -20,6 +20,7 @@ from discogrid.messages import (
     FollowLogs,
     JobEnded,
     Message,
+    RecallTasks,
     Resync,
     RunTasks,
     TaskDone,
@@ -158,6 +159,9 @@ class Engine:
                     self.peers.remove(peer)
             case events.Assign(agent, run):
                 self._lines(agent, RunTasks, [run])
+            case events.Recall(agent, runs, nonce):
+                if peer := self.peers.agent(agent):
+                    self.outbox.put(peer.route, RecallTasks(runs=runs, nonce=nonce))
             case events.Cancel(agent, runs):
                 self._lines(agent, CancelTasks, runs)
             case events.Commit(agent, attempt):
@@ -167,6 +171,9 @@ class Engine:
                 self._lines(agent, TasksDiscarded, [attempt])
             case events.EndTasks(job, start, stop, state, reason):
                 self._end_tasks(job, start, stop, state, reason)
+            case events.HoldJob(job, reason):
+                self.news = True
+                self.journal.hold_job(job, reason)
             case events.ReleaseJob(job):
                 self.journal.release_job(job)
             case events.StartJob(job):

@@ -4,19 +4,38 @@ Law of the file: frozen values only. A reader of the two unions at the end knows
 enter and leave the scheduler.
 """
 
-from dataclasses import dataclass
+import msgspec
 
-from discogrid.types import AgentId, Attempt, JobId, JobState, Offer, Outcome, Requirements, Run, TaskState
+from discogrid.types import (
+    AgentId,
+    Attempt,
+    JobId,
+    JobState,
+    NodeId,
+    Offer,
+    Outcome,
+    Requirements,
+    Run,
+    TaskState,
+)
 
 Span = tuple[int, int]
 """Tasks `first <= index < second` of one job."""
+NOBODY = NodeId("")
+
+
+class Happening(msgspec.Struct, frozen=True, gc=False):
+    """What every event is: a struct, since a frozen dataclass takes six times as long to make, thrice a task."""
+
+
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """What every action is."""
 
 
 # Events.
 
 
-@dataclass(frozen=True, slots=True)
-class AgentJoined:
+class AgentJoined(Happening, frozen=True, gc=False):
     """An agent said hello, for the first time or again; `holds` is all it has queued, running or unacknowledged."""
 
     agent: AgentId
@@ -24,16 +43,21 @@ class AgentJoined:
     holds: tuple[Run, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AgentBeat:
+class AgentBeat(Happening, frozen=True, gc=False):
     """A heartbeat: renews the agent's lease and tells what it holds."""
 
     agent: AgentId
     holds: tuple[Run, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AgentLeft:
+class AgentPaused(Happening, frozen=True, gc=False):
+    """Its owner is back or it is about to sleep: what it runs stands still, and it takes nothing new."""
+
+    agent: AgentId
+    paused: bool = True  # False: it goes on
+
+
+class AgentLeft(Happening, frozen=True, gc=False):
     """Its session is over. After a goodbye the tasks it had started are taken up elsewhere without blame."""
 
     agent: AgentId
@@ -41,8 +65,7 @@ class AgentLeft:
     goodbye: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class JobSubmitted:
+class JobSubmitted(Happening, frozen=True, gc=False):
     """A verified, durable job. `done` and `failed` are the tasks that ended before a restart."""
 
     job: JobId
@@ -53,33 +76,34 @@ class JobSubmitted:
     held: bool = False
     done: tuple[Span, ...] = ()
     failed: tuple[Span, ...] = ()
+    submitter: NodeId = NOBODY
+    weight: float = 1.0  # of the submitter, against those of others
+    repeatable: bool = True  # a task may run twice at a time; only one result ever counts
+    expected: tuple[float, ...] = ()  # seconds, one a task, 0 where not known; empty where none is
+    restored: bool = False  # it was here before a restart, and agents may still have tasks of it
 
 
-@dataclass(frozen=True, slots=True)
-class JobReleased:
+class JobReleased(Happening, frozen=True, gc=False):
     """A held job may run."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class JobCancelled:
+class JobCancelled(Happening, frozen=True, gc=False):
     """Nobody wants the rest of the job any more."""
 
     job: JobId
     reason: str = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class TasksStarted:
+class TasksStarted(Happening, frozen=True, gc=False):
     """The agent runs these now."""
 
     agent: AgentId
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(Happening, frozen=True, gc=False):
     """A verified result has arrived, its archive included. `seconds` is the script's own run time."""
 
     agent: AgentId
@@ -87,8 +111,7 @@ class TaskSucceeded:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(Happening, frozen=True, gc=False):
     """The attempt ended otherwise. `retryable` is False where another try would end alike (exit 2, ImportError)."""
 
     agent: AgentId
@@ -99,23 +122,29 @@ class TaskFailed:
     again_s: float | None = None  # refused: it may be asked again after so long; None: when it says hello
 
 
-@dataclass(frozen=True, slots=True)
-class TasksReturned:
+class TasksReturned(Happening, frozen=True, gc=False):
     """Given back by the agent, unstarted: costs nothing. `leaving`: it takes no more work in this session."""
 
     agent: AgentId
     runs: tuple[Run, ...]
     leaving: bool = False
+    nonce: int = 0  # of the recall that this answers
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class Restarted(Happening, frozen=True, gc=False):
+    """After all restored jobs: these agents were here before, and are waited for a moment."""
+
+    agents: tuple[AgentId, ...]
+
+
+class TimePassed(Happening, frozen=True, gc=False):
     """The deadline has come. The shell first feeds what it has received: a beat in a buffer is a beat."""
 
 
 Event = (
     AgentJoined
     | AgentBeat
+    | AgentPaused
     | AgentLeft
     | JobSubmitted
     | JobReleased
@@ -124,6 +153,7 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | TasksReturned
+    | Restarted
     | TimePassed
 )
 
@@ -131,8 +161,7 @@ Event = (
 # Actions.
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(Order, frozen=True, gc=False):
     """Tell the agent that it is in, and how often to beat."""
 
     agent: AgentId
@@ -140,47 +169,49 @@ class Welcome:
     lease_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Resync:
+class Resync(Order, frozen=True, gc=False):
     """Ask the agent to say hello again: the scheduler does not know it (any more)."""
 
     agent: AgentId
 
 
-@dataclass(frozen=True, slots=True)
-class LoseAgent:
+class LoseAgent(Order, frozen=True, gc=False):
     """The agent's session is over, by its lease or by what the shell reported; its tasks are dealt with already."""
 
     agent: AgentId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Assign:
+class Assign(Order, frozen=True, gc=False):
     """Send these tasks to the agent."""
 
     agent: AgentId
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """For the books and for who follows: the agent, back from being lost, still runs these, and nobody else does."""
+class Adopt(Order, frozen=True, gc=False):
+    """For the books and for who follows: the agent, back from being lost or from before a restart, still runs these."""
 
     agent: AgentId
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Recall(Order, frozen=True, gc=False):
+    """Ask the agent for these, as far as it has not started them; it answers with TasksReturned and the nonce."""
+
+    agent: AgentId
+    runs: tuple[Run, ...]
+    nonce: int
+
+
+class Cancel(Order, frozen=True, gc=False):
     """Tell the agent to drop or kill these. Finished work it holds is still offered, and then committed or discarded."""
 
     agent: AgentId
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Order, frozen=True, gc=False):
     """Make this attempt's result durable (a failed attempt's too), then acknowledge it to the agent.
 
     Each TaskSucceeded and TaskFailed is answered by exactly one Commit or Discard.
@@ -190,8 +221,7 @@ class Commit:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Order, frozen=True, gc=False):
     """Tell the agent that this result is not needed: stale or double.
 
     Send it only when every Commit before it is durable: the double of a result may be its only copy.
@@ -201,24 +231,21 @@ class Discard:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class StartTasks:
+class StartTasks(Order, frozen=True, gc=False):
     """For the books and for who follows: these run now."""
 
     agent: AgentId
     run: Run
 
 
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """For the books: this attempt is over without an end of its task, which waits for the next one."""
+class Requeue(Order, frozen=True, gc=False):
+    """For the books: this attempt is over without an end of its task, which waits, or goes on in another attempt."""
 
     attempt: Attempt
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class EndTasks:
+class EndTasks(Order, frozen=True, gc=False):
     """The tasks `start <= index < stop` have ended, once and for all."""
 
     job: JobId
@@ -228,22 +255,26 @@ class EndTasks:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseJob:
+class HoldJob(Order, frozen=True, gc=False):
+    """Nothing more of the job starts until it is released."""
+
+    job: JobId
+    reason: str
+
+
+class ReleaseJob(Order, frozen=True, gc=False):
     """For the books: the job is not held any more."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class StartJob:
+class StartJob(Order, frozen=True, gc=False):
     """For the books: its first task has started."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class EndJob:
+class EndJob(Order, frozen=True, gc=False):
     """All its tasks have ended: make that durable, tell clients, and tell the agents that saw the job to forget it."""
 
     job: JobId
@@ -257,12 +288,14 @@ Action = (
     | LoseAgent
     | Assign
     | Adopt
+    | Recall
     | Cancel
     | Commit
     | Discard
     | StartTasks
     | Requeue
     | EndTasks
+    | HoldJob
     | ReleaseJob
     | StartJob
     | EndJob

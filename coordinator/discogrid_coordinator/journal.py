@@ -123,9 +123,15 @@ class Journal:
             (job.id, job.digest, job.envelope, job.leaves, job.created, job.held, job.state),
         )
 
+    def hold_job(self, job: JobId, reason: str) -> None:
+        """Nothing more of the job starts until it is released."""
+        self._write(
+            "update jobs set held = 1, state = ?, reason = ? where id = ?", (JobState.HELD, reason, job)
+        )
+
     def release_job(self, job: JobId) -> None:
         """The job is not held any more."""
-        self._write("update jobs set held = 0, state = ? where id = ?", (JobState.QUEUED, job))
+        self._write("update jobs set held = 0, reason = '', state = ? where id = ?", (JobState.QUEUED, job))
 
     def start_job(self, job: JobId, now: float) -> None:
         """The job's first task runs."""

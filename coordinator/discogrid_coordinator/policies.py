@@ -1,9 +1,6 @@
-"""The numbers and rules the scheduler goes by, one small function each: change a policy here, not there.
+"""The numbers and rules the scheduler goes by, one small function each: change a policy here, not there."""
 
-Their place is prepared, not filled: stealing, duplicates of stragglers, fair share between submitters, locality
-and the cooling-down of agents that fail fast belong here when they come.
-"""
-
+import re
 from math import ceil
 from zlib import crc32
 
@@ -19,6 +16,26 @@ LEASE_BEATS = LEASE_S / HEARTBEAT_S
 BEAT_GRACE_S = 10.0
 """An assignment younger than this may still be on its way: a beat that does not list it proves nothing."""
 
+SILENT_BEATS = 3.0
+"""An agent that misses so many gets no new work, and what it runs may be run elsewhere too."""
+PAUSED_S = 15.0
+"""After so long, what an agent runs whose owner came back may be run elsewhere too."""
+RESTART_WAIT_S = 4.0
+"""What a coordinator that was started again waits for the agents it knew, before what they had goes elsewhere."""
+
+PLACED_MAX = 384
+"""Tasks that are given to agents in one event; the rest waits for the next, so that none takes long."""
+RUNNERS_MAX = 2
+"""Attempts of one task under way at a time."""
+STRAGGLER_RATIO = 1.5
+"""A task that has run for so many medians of its job may be run elsewhere too."""
+RECALL_S = 1.5
+"""In which an agent says what it gives back: two round trips and a second."""
+LOOKS_MAX = 8
+"""Agents, or jobs, that are looked at for somebody who has nothing to do."""
+WEIGHT_MIN = 0.01
+"""Of a submitter whose share is smaller."""
+
 LOSSES_MAX = 5
 """Attempts of one task that may be lost to dying agents and boxes."""
 LOSING_AGENTS_MAX = 3
@@ -29,6 +46,12 @@ REFUSED_S_MIN = 1.0
 """For which an agent that refused a job for a time is not asked again, however short it said."""
 REFUSED_S_MAX = 86_400.0
 """And after which it is asked again at the latest, however long it said."""
+TRIAL_TASKS = 3
+"""A job whose first so many tasks end with failures that are alike is held."""
+FAULTS_MAX = 3
+"""Different tasks that an agent may fail while others succeed: then it cools down."""
+COOL_S_MIN = 10.0
+COOL_S_MAX = 3600.0
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 60.0
 AVOIDED_MAX = 8
@@ -38,8 +61,6 @@ PREFETCH_MAX = 40
 """Tasks an agent may hold beyond those it can run at once."""
 DISPATCH_S = 0.25
 """From a finished task to the start of one that was not sent ahead: round trip, fetch of the input, box."""
-TAIL_TASKS_PER_AGENT = 2
-"""So many waiting tasks for each agent stay central: without stealing, a reserve could starve an idle agent."""
 
 
 def heartbeat_interval(agents: int) -> float:
@@ -87,8 +108,23 @@ def prefetch(mean_s: float | None, parallel: int) -> int:
 
 
 def reserve(wanted: int, waiting: int, agents: int) -> int:
-    """How many of `wanted` tasks to send ahead when `waiting` tasks fit `agents` agents: less and less to the end."""
-    return wanted if agents <= 1 else min(wanted, waiting // (TAIL_TASKS_PER_AGENT * agents))
+    """How many of `wanted` tasks to send ahead when `waiting` tasks fit `agents` agents: the last ones stay here."""
+    return wanted if agents <= 1 else min(wanted, max(0, waiting - agents) // agents)
+
+
+def suspicion(agents: int) -> float:
+    """Seconds of silence after which one of `agents` gets no new work."""
+    return SILENT_BEATS * heartbeat_interval(agents)
+
+
+def cooling(times: int) -> float:
+    """Seconds for which an agent gets nothing of a job whose tasks it fails, for the `times`-th time."""
+    return min(COOL_S_MAX, COOL_S_MIN * 2.0 ** min(times - 1, 16))
+
+
+def alike(reasons: list[str]) -> bool:
+    """Whether tasks failed for the same reason: numbers in it may differ, as those of files and lines do."""
+    return len({_NUMBER.sub("#", reason) for reason in reasons}) <= 1
 
 
 def backoff(job: JobId, index: int, failure: int) -> float:
@@ -99,3 +135,12 @@ def backoff(job: JobId, index: int, failure: int) -> float:
     top = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(failure, 16))
     chance = crc32(f"{job}-{index}-{failure}".encode()) / 2**32
     return BACKOFF_MIN_S + chance * (top - BACKOFF_MIN_S)
+
+
+def same_error(before: str, now: str) -> bool:
+    """Whether a task ended twice by the same exception, which a third attempt would only raise again."""
+    return bool(_ERROR.search(now)) and alike([before, now])
+
+
+_ERROR = re.compile(r"\w(Error|Exception)\b")
+_NUMBER = re.compile(r"\d+")

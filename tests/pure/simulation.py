@@ -22,6 +22,7 @@ class Node:
     slots: int
     speed: float
     up: bool = False
+    paused: bool = False
     epoch: int = 0
     queue: list[Attempt] = field(default_factory=list)
     running: dict[Attempt, None] = field(default_factory=dict)
@@ -95,6 +96,16 @@ class Simulation:
             self.plan(BEAT_S, "beat", who, epoch)
         elif what == "vanish":
             self.vanish(node)
+        elif what == "pause":
+            self.pause(node)
+        elif what == "resume":
+            node.paused = False
+            self.tell(events.AgentPaused(node.name, paused=False))
+            self.begin(node)
+        elif what == "recall" and isinstance(more, tuple):
+            self.give_back(node, *more)
+        elif node.paused and isinstance(more, Attempt):
+            self.plan(1.0, what, who, epoch, more)
         elif isinstance(more, Attempt) and more in node.running:
             del node.running[more]
             self.end(node, more)
@@ -102,6 +113,7 @@ class Simulation:
 
     def join(self, node: Node) -> None:
         node.up = True
+        node.paused = False
         node.epoch += 1
         self.tell(events.AgentJoined(node.name, offer(node.slots), node.holds()))
         for one in list(node.running):
@@ -109,7 +121,25 @@ class Simulation:
         self.plan(BEAT_S, "beat", node.name, node.epoch)
         if self.random.random() < self.churn:
             self.plan(self.random.expovariate(1 / 40), "vanish", node.name, node.epoch)
+        if self.random.random() < self.churn:
+            self.plan(self.random.expovariate(1 / 40), "pause", node.name, node.epoch)
         self.begin(node)
+
+    def pause(self, node: Node) -> None:
+        """Its owner is back: nothing more starts there for a while, and what runs stands still."""
+        node.paused = True
+        self.tell(events.AgentPaused(node.name))
+        back, node.queue = node.queue, []
+        if back:
+            self.tell(events.TasksReturned(node.name, tuple(map(Run.of, back))))
+        self.plan(self.random.uniform(1, 60), "resume", node.name, node.epoch)
+
+    def give_back(self, node: Node, runs: tuple[Run, ...], nonce: int) -> None:
+        wanted = {one for run in runs for one in run.attempts()}
+        back = [one for one in node.queue if one in wanted]
+        node.queue = [one for one in node.queue if one not in wanted]
+        if self.random.random() < 0.95:
+            self.tell(events.TasksReturned(node.name, tuple(map(Run.of, back)), nonce=nonce))
 
     def vanish(self, node: Node) -> None:
         node.up = False
@@ -124,7 +154,7 @@ class Simulation:
 
     def begin(self, node: Node) -> None:
         started: list[Attempt] = []
-        while node.queue and len(node.running) < node.slots:
+        while node.queue and not node.paused and len(node.running) < node.slots:
             one = node.queue.pop(0)
             node.running[one] = None
             started.append(one)
@@ -161,6 +191,8 @@ class Simulation:
                 if node.up and self.random.random() < 0.99:
                     node.queue += run.attempts()
                     self.begin(node)
+            case events.Recall(agent, runs, nonce):
+                self.plan(self.random.uniform(0, 2), "recall", agent, self.nodes[agent].epoch, (runs, nonce))
             case events.Cancel(agent, runs):
                 node = self.nodes[agent]
                 for one in [one for run in runs for one in run.attempts()]:

@@ -57,8 +57,8 @@ class PairRules(RuleBasedStateMachine):
                 return events.AgentBeat(name, holds)
             case agent_events.SendStarted(runs):
                 return events.TasksStarted(name, runs)
-            case agent_events.GiveBack(runs, leaving):
-                return events.TasksReturned(name, runs, leaving)
+            case agent_events.GiveBack(runs, leaving, nonce):
+                return events.TasksReturned(name, runs, leaving, nonce)
             case agent_events.SendGoodbye():
                 return events.AgentLeft(name, "goodbye", goodbye=True)
             case agent_events.SendDone(attempt, Outcome.SUCCEEDED):
@@ -83,6 +83,8 @@ class PairRules(RuleBasedStateMachine):
                 needs = self.referee.jobs[run.job].requirements
                 self.down[name].append(agent_events.JobVerified(run.job, needs, Limits(), shared))
                 self.down[name].append(received(run))
+            case events.Recall(name, runs, nonce):
+                self.down[name].append(agent_events.RecallReceived(runs, nonce))
             case events.Cancel(name, runs):
                 self.down[name].append(agent_events.CancelReceived(runs))
             case events.Commit(name, attempt):

@@ -69,7 +69,7 @@ def test_the_reserve_follows_the_run_time() -> None:
 def test_the_reserve_shrinks_to_the_end_unless_nobody_else_is_there() -> None:
     assert policies.reserve(5, waiting=3, agents=1) == 5
     assert policies.reserve(5, waiting=1000, agents=10) == 5
-    assert policies.reserve(5, waiting=40, agents=10) == 2
+    assert policies.reserve(5, waiting=40, agents=10) == 3
     assert policies.reserve(5, waiting=19, agents=10) == 0
 
 

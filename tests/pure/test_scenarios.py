@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from discogrid.types import AgentId, Attempt, JobId, Outcome, Requirements, Run
+from discogrid.types import AgentId, Attempt, JobId, NodeId, Outcome, Requirements, Run
 from discogrid_coordinator import events
 from discogrid_coordinator.events import Action, Event
 from tests.pure.referee import LEASE, Referee, offer
 
+OLD_LEASE = 3
 FILES = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
 
 
 def runs(text: str | None) -> tuple[Run, ...]:
-    """`k3f9-0..2 #1, k3f9-5 #2`: the last index is included."""
-    found = re.findall(r"(\w+)-(\d+)(?:\.\.(\d+))? #(\d+)", text or "")
+    """`k3f9-0..2 #1, k3f9-5 #2`: the last index is included; `#1 of old` was granted before a restart."""
+    found = re.findall(r"(\w+)-(\d+)(?:\.\.(\d+))? #(\d+)( of old)?", text or "")
     return tuple(
-        Run(JobId(job), int(first), int(last or first) + 1, int(number), LEASE)
-        for job, first, last, number in found
+        Run(JobId(job), int(first), int(last or first) + 1, int(number), OLD_LEASE if old else LEASE)
+        for job, first, last, number, old in found
     )
 
 
@@ -29,7 +30,7 @@ def one(text: str) -> Attempt:
 
 def told(run: Run) -> str:
     last = f"..{run.stop - 1}" if len(run) > 1 else ""
-    return f"{run.job}-{run.start}{last} #{run.number}"
+    return f"{run.job}-{run.start}{last} #{run.number}{' of old' if run.lease == OLD_LEASE else ''}"
 
 
 def job_comes(job: str, tasks: str, wishes: str) -> Event:
@@ -45,6 +46,9 @@ def job_comes(job: str, tasks: str, wishes: str) -> Event:
         retries=int(retries[1]) if retries else 1,
         priority=int(priority[1]) if priority else 0,
         held="held" in wishes,
+        restored="restored" in wishes,
+        submitter=NodeId(from_whom[1]) if (from_whom := re.search(r"from (\w+)", wishes)) else NodeId(""),
+        repeatable="not repeatable" not in wishes,
         done=done,
     )
 
@@ -66,10 +70,15 @@ EVENTS: dict[str, Callable[..., Event]] = {
     r"(\w+) fails (.*?) by ([\w-]+?): (.*?)( for good)?": lambda name, what, how, why, final: (
         events.TaskFailed(AgentId(name), one(what), Outcome(how), why, retryable=not final)
     ),
+    r"(\w+) returns (.*) for recall (\d+)": lambda name, what, nonce: events.TasksReturned(
+        AgentId(name), runs(what), nonce=int(nonce)
+    ),
+    r"(\w+) is (paused|resumed)": lambda name, how: events.AgentPaused(AgentId(name), how == "paused"),
     r"(\w+) returns (.*) and leaves": lambda name, what: events.TasksReturned(
         AgentId(name), runs(what), leaving=True
     ),
     r"(\w+) returns (.*)": lambda name, what: events.TasksReturned(AgentId(name), runs(what)),
+    r"the coordinator knew (.*)": lambda names: events.Restarted(tuple(map(AgentId, names.split(" and ")))),
     r"time passes": events.TimePassed,
 }
 
@@ -93,6 +102,8 @@ def prose(action: Action) -> str:
             return f"assign {told(run)} to {agent}"
         case events.Adopt(agent, run):
             return f"leave {told(run)} to {agent}"
+        case events.Recall(agent, recalled, nonce):
+            return f"ask {agent} for {', '.join(map(told, recalled))} (recall {nonce})"
         case events.Cancel(agent, cancelled):
             return f"cancel {', '.join(map(told, cancelled))} on {agent}"
         case events.Commit(agent, attempt):
@@ -102,10 +113,12 @@ def prose(action: Action) -> str:
         case events.StartTasks(agent, run):
             return f"{told(run)} runs on {agent}"
         case events.Requeue(attempt, reason):
-            return f"queue {attempt.job}-{attempt.index} again: {reason}"
+            return f"{attempt.job}-{attempt.index} #{attempt.number} is over: {reason}"
         case events.EndTasks(job, start, stop, state, reason):
             last = f"..{stop - 1}" if stop - start > 1 else ""
             return f"{job}-{start}{last} is {state}" + (f": {reason}" if reason else "")
+        case events.HoldJob(job, reason):
+            return f"hold job {job}: {reason}"
         case events.ReleaseJob(job):
             return f"job {job} waits no more"
         case events.StartJob(job):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from discogrid.types import GIB, AgentId, JobId, JobState, Outcome, Requirements, TaskState
+from discogrid.types import GIB, AgentId, JobId, JobState, NodeId, Outcome, Requirements, TaskState
 from discogrid_coordinator import events, policies
 from discogrid_coordinator.events import Action
+from discogrid_coordinator.floor import IDLE_POOLS_MAX
 from discogrid_coordinator.queues import Agent
-from discogrid_coordinator.scheduler import IDLE_POOLS_MAX
 from tests.pure.referee import LEASE, Referee, attempt, offer, run
 
 ATTIC = AgentId("attic")
@@ -213,7 +213,7 @@ def test_refusals_for_ever_are_for_a_day_and_counted_once_a_job() -> None:
     grid.submit("k3f9", 2)
     for index in range(2):
         grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", index), Outcome.REFUSED, "no", again_s=1e300))
-    assert grid.scheduler.deadline() == grid.now + policies.LEASE_S
+    assert grid.scheduler.deadline() == grid.now + policies.suspicion(1)
     assert [due for due, *_ in grid.scheduler._pardons] == [grid.now + policies.REFUSED_S_MAX]
 
 
@@ -243,9 +243,9 @@ def test_idle_pools_are_kept_for_the_next_job_but_not_for_ever() -> None:
     for cpus in range(1, IDLE_POOLS_MAX + 4):
         grid.submit(f"j{cpus}", 1, Requirements(cpus=cpus))
         grid.tell(events.JobCancelled(JobId(f"j{cpus}")))
-    assert len(grid.scheduler._pools) == IDLE_POOLS_MAX
+    assert len(grid.scheduler.floor.pools) == IDLE_POOLS_MAX
     grid.submit("again", 1, Requirements(cpus=IDLE_POOLS_MAX + 3))
-    assert len(grid.scheduler._pools) == IDLE_POOLS_MAX
+    assert len(grid.scheduler.floor.pools) == IDLE_POOLS_MAX
 
 
 def test_equal_shares_for_idle_agents() -> None:
@@ -280,7 +280,7 @@ def test_a_deadline_only_when_something_can_come_due() -> None:
     grid = Referee()
     assert grid.scheduler.deadline() is None
     grid.join("attic")
-    assert grid.scheduler.deadline() == policies.LEASE_S
+    assert grid.scheduler.deadline() == policies.suspicion(1)
 
 
 def lines_of(grid: Referee, event: events.Event) -> int:
@@ -309,8 +309,10 @@ def test_the_cost_of_an_event_does_not_grow_with_the_grid() -> None:
         for number in range(agents):
             grid.scheduler.handle(events.AgentJoined(AgentId(f"a{number}"), offer(2)), 0.0)
         grid.scheduler.handle(events.JobSubmitted(JOB, 20 * agents, Requirements()), 0.0)
+        while grid.scheduler.deadline() == 0.0:  # more is to be placed than one event may
+            grid.scheduler.handle(events.TimePassed(), 0.0)
         middle = AgentId(f"a{agents // 2}")
-        first = next(iter(grid.scheduler._agents[middle].held)).index
+        first = next(iter(grid.scheduler.floor.agents[middle].held)).task.index
         grid.scheduler.handle(events.JobSubmitted(JobId("later"), 5, Requirements()), 0.0)
         costs.append(
             [
@@ -471,3 +473,121 @@ def test_an_agent_holds_tasks_of_the_jobs_it_was_given_and_of_no_others() -> Non
     grid.submit("m2x4", 9, Requirements(cpus=4))
     assert grid.scheduler.jobs_held(ATTIC) == {JOB}
     assert grid.scheduler.jobs_held(BARN) == set()
+
+
+def test_the_longest_expected_task_goes_first() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    actions = grid.submit("k3f9", 3, expected=(1.0, 9.0, 4.0))
+    assert [action.run.start for action in actions if isinstance(action, events.Assign)] == [1, 2]
+
+
+def test_what_may_not_run_twice_is_not_copied_for_a_silent_agent() -> None:
+    for repeatable in (True, False):
+        grid = Referee()
+        grid.join("attic", 1)
+        grid.submit("k3f9", 1, repeatable=repeatable)
+        grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
+        grid.now = policies.suspicion(1)
+        grid.join("barn", 1)
+        grid.tell(events.TimePassed())
+        assert bool(grid.live[BARN]) == repeatable
+
+
+def test_a_silent_agent_that_speaks_again_gets_work_again() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.now = policies.suspicion(1)
+    grid.tell(events.TimePassed())
+    grid.submit("k3f9", 1)
+    assert not grid.live[ATTIC]
+    assert "not been heard of" in grid.scheduler.explain(JOB)[ATTIC]
+    grid.tell(events.AgentBeat(ATTIC))
+    assert grid.live[ATTIC]
+
+
+def test_a_copy_that_is_lost_leaves_its_task_to_the_first_attempt() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
+    grid.now = policies.suspicion(1)
+    grid.join("barn", 1)
+    grid.tell(events.TimePassed())
+    grid.tell(events.TasksStarted(BARN, (run("k3f9", 0, 1, 2),)))
+    lost = grid.tell(events.AgentLeft(BARN, "its line is cut"))
+    assert not any(isinstance(action, events.Assign) for action in lost)
+    assert len(grid.live[ATTIC]) == 1
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0), 20.0))
+    assert grid.ended_jobs == {JOB: JobState.SUCCEEDED}
+
+
+def test_a_failure_beside_a_copy_waits_for_that_and_then_is_the_end() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 1, retries=1)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
+    grid.now = policies.suspicion(1)
+    grid.join("barn", 1)
+    grid.tell(events.TimePassed())
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.SCRIPT_FAILED, "exit 1"))
+    assert JOB not in grid.ended_jobs
+    second = events.TaskFailed(BARN, attempt("k3f9", 0, 2), Outcome.SCRIPT_FAILED, "exit 1")
+    grid.tell(second)
+    assert grid.ended_jobs == {JOB: JobState.FAILED}
+
+
+def test_the_same_exception_twice_is_not_tried_again() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 1, retries=9)
+    for name in ("attic", "barn", "cellar"):
+        grid.join(name, 1)
+    for number, holder in enumerate((ATTIC, BARN), 1):
+        failed = events.TaskFailed(
+            holder, attempt("k3f9", 0, number), Outcome.SCRIPT_FAILED, f"KeyError: {number}"
+        )
+        grid.tell(failed)
+    assert grid.ended_jobs == {JOB: JobState.FAILED}
+
+
+def test_no_event_places_more_than_the_limit() -> None:
+    grid = Referee(thorough=False)
+    for number in range(300):
+        grid.join(f"a{number}", 4)
+    given = 0
+    actions = grid.submit("k3f9", 3000)
+    while True:
+        placed = sum(len(action.run) for action in actions if isinstance(action, events.Assign))
+        given += placed
+        assert placed <= policies.PLACED_MAX
+        if grid.scheduler.deadline() != grid.now:
+            break
+        actions = grid.tell(events.TimePassed())
+    assert given == sum(map(len, grid.live.values())) >= 1200
+    grid.check()
+
+
+def test_a_submitter_with_twice_the_weight_gets_twice_the_slots() -> None:
+    grid = Referee()
+    grid.submit("anna", 30, submitter=NodeId("anna"), weight=2.0)
+    grid.submit("ben", 30, submitter=NodeId("ben"))
+    grid.join("attic", 12)
+    held = Counter(one.job for one in grid.live[ATTIC])
+    assert held[JobId("anna")] == 8 + (held.total() - 12)  # the reserve is the next one's
+    assert held[JobId("ben")] == 4
+
+
+def test_a_job_whose_first_tasks_fail_differently_goes_on() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 9, retries=0)
+    for index, why in enumerate(("no face", "no space", "no luck")):
+        grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", index), Outcome.SCRIPT_FAILED, why))
+    assert grid.live[ATTIC]
+
+
+def test_an_agent_with_a_job_from_before_a_restart_is_not_given_it_all() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 5000, restored=True)
+    grid.join("attic", 1, (run("k3f9", 0, 5000, lease=LEASE - 1),))
+    assert len(grid.live[ATTIC]) <= 1 + policies.PREFETCH_MAX

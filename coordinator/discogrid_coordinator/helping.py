@@ -1,0 +1,187 @@
+"""What an agent does that has nothing to do while others have too much: take over their reserve, or copy what is slow.
+
+Taking over asks first: only what the other agent gives back is placed anew, and it never gives back what it has
+started. Where no answer comes, or a task runs much longer than its siblings did, a second attempt runs beside the
+first; the first result of the two counts. Nothing scans: an agent that runs out of work begins it. Pure.
+"""
+
+import heapq
+from dataclasses import dataclass
+from itertools import islice
+
+from discogrid_coordinator import policies
+from discogrid_coordinator.events import Recall
+from discogrid_coordinator.floor import Floor
+from discogrid_coordinator.queues import Agent, Hold, Job, runs_of
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What an agent was asked to give back, and for whom."""
+
+    holds: list[Hold]
+    thief: Agent | None
+    due: float
+
+
+class Helping:
+    """Finds work for agents that have none, among what others hold."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self._requests: dict[int, Request] = {}  # by nonce, oldest first: each has the same time
+        self._nonce = 0
+        self._watches: list[tuple[float, int, Job]] = []
+        self._watched = 0
+
+    def dispatch(self, now: float) -> None:
+        """For each woken agent that is still without work, and each job that may have got stragglers."""
+        floor = self._floor
+        if floor.behind:
+            return
+        for agent in floor.woken:
+            if agent.is_open() and not agent.closed and floor.agents.get(agent.name) is agent:
+                self._help(agent, now)
+        for job in floor.slowed:
+            if job.tail and (job.stalled or (job.watched is None and job not in job.pool.late)):
+                self._relieve(job, now)
+        floor.woken.clear()
+        floor.slowed.clear()
+
+    def deadline(self) -> float | None:
+        """When `on_time` is due."""
+        dues = [request.due for request in islice(self._requests.values(), 1)]
+        dues += [due for due, _, _ in self._watches[:1]]
+        return min(dues, default=None)
+
+    def on_time(self, now: float) -> None:
+        """Recalls that were not answered, and jobs whose oldest task has become a straggler."""
+        while self._requests:
+            nonce, request = next(iter(self._requests.items()))
+            if request.due > now:
+                break
+            self._close(nonce)
+            if request.thief is not None:
+                for hold in self._still(request):
+                    self._copy(request.thief, hold, now)
+        while self._watches and self._watches[0][0] <= now:
+            due, _, job = heapq.heappop(self._watches)
+            if job.watched == due:
+                job.watched = None
+                if self._floor.jobs.get(job.id) is job:
+                    self._floor.slowed[job] = None
+
+    def answered(self, nonce: int) -> None:
+        """The agent has given back what it could."""
+        if nonce in self._requests:
+            self._close(nonce)
+
+    def take_back(self, job: Job, now: float) -> None:
+        """Ask all agents for what they have of the job and have not started."""
+        holders: dict[Agent, list[Hold]] = {}
+        for index in sorted(job.known):
+            for hold in job.known[index].holds:
+                if hold.started is None and not hold.recalled:
+                    holders.setdefault(hold.agent, []).append(hold)
+        for holds in holders.values():
+            self._ask(holds, None, now)
+
+    # Taking over.
+
+    def _help(self, agent: Agent, now: float) -> None:
+        if agent.recalls:
+            return
+        if self._steal(agent, now):
+            return
+        for pool in agent.pools:
+            for job in list(islice(pool.late, policies.LOOKS_MAX)):
+                pool.late.move_to_end(job)
+                slow = self._stragglers(job, now)
+                if any(self._copy(agent, hold, now) for hold in slow) and not agent.is_open():
+                    return
+
+    def _steal(self, agent: Agent, now: float) -> bool:
+        """Ask the most loaded agent for part of its reserve; whether there was one."""
+        for pool in agent.pools:
+            for victim in islice(pool.loads, policies.LOOKS_MAX):
+                if victim is not agent and (holds := self._spoils(agent, victim)):
+                    self._ask(holds, agent, now)
+                    return True
+        return False
+
+    def _spoils(self, agent: Agent, victim: Agent) -> list[Hold]:
+        """What the agent could take from the other's reserve: half of it at most, what would start last first."""
+        cpus = min(agent.free_slots, -(-victim.reserve() // 2))
+        found: list[Hold] = []
+        for hold in reversed(victim.held):
+            job = hold.task.job
+            need = job.requirements
+            if cpus < need.cpus:
+                break
+            free = hold.started is None and not hold.recalled and agent.name not in hold.task.avoid
+            if free and agent in job.pool.spare:
+                found.append(hold)
+                cpus -= need.cpus
+        return sorted(found, key=lambda hold: (hold.task.job.rank, hold.task.index, hold.number))
+
+    def _ask(self, holds: list[Hold], thief: Agent | None, now: float) -> None:
+        victim = holds[0].agent
+        for hold in holds:
+            self._floor.recall(hold)
+        if thief is not None:
+            thief.recalls += 1
+        self._nonce += 1
+        self._requests[self._nonce] = Request(holds, thief, now + policies.RECALL_S)
+        self._floor.actions.append(Recall(victim.name, tuple(runs_of(holds)), self._nonce))
+
+    def _close(self, nonce: int) -> None:
+        request = self._requests.pop(nonce)
+        for hold in self._still(request):
+            if hold.recalled:
+                self._floor.keep(hold)
+        if request.thief is not None:
+            request.thief.recalls -= 1
+            self._floor.woken[request.thief] = None
+
+    def _still(self, request: Request) -> list[Hold]:
+        return [hold for hold in request.holds if hold in hold.agent.held]
+
+    # Copying.
+
+    def _relieve(self, job: Job, now: float) -> None:
+        """Copy the job's stragglers to agents that are free, and look again when there will be another."""
+        slow = self._stragglers(job, now)
+        for agent in list(islice(job.pool.spare, len(slow))):
+            next((hold for hold in slow if self._copy(agent, hold, now)), None)
+
+    def _stragglers(self, job: Job, now: float) -> list[Hold]:
+        """Attempts that stand still, or run for too long: while there are any the job is late."""
+        found = list(islice(job.stalled, policies.LOOKS_MAX))
+        median = job.durations.median()
+        if median is not None and job.in_tail:
+            for hold in job.oldest(policies.LOOKS_MAX):
+                assert hold.started is not None
+                due = hold.started + policies.STRAGGLER_RATIO * median
+                if due > now:
+                    self._watch(job, due)
+                    break
+                found.append(hold)
+        if found:
+            job.pool.late[job] = None
+        else:
+            job.pool.late.pop(job, None)
+        return found
+
+    def _watch(self, job: Job, due: float) -> None:
+        if job.watched is None or due < job.watched:
+            job.watched = due
+            self._watched += 1
+            heapq.heappush(self._watches, (due, self._watched, job))
+
+    def _copy(self, agent: Agent, hold: Hold, now: float) -> bool:
+        task = hold.task
+        able = agent in task.job.pool.spare and hold.agent is not agent and agent.name not in task.avoid
+        if not able or not task.job.repeatable or len(task.holds) >= policies.RUNNERS_MAX:
+            return False
+        self._floor.assign(agent, [task], now)
+        return True
