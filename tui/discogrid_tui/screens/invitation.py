@@ -85,7 +85,8 @@ class InvitationSheet(Sheet, inherit_bindings=False):
 
     async def _listen(self) -> None:
         while True:
-            self._now(self._invitation.asked(await self._inviting.asking()))
+            machines = await self._inviting.asking()  # while others change what is known
+            self._now(self._invitation.asked(machines))
 
     def _told(self, news: News) -> None:
         match news:
