@@ -77,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     requirements: Requirements = Requirements()
     retries: int = 1
     priority: int = 0
+    repeatable: bool = True  # a task may run twice at a time, and only one result counts
     tasks: int
     root: bytes  # of the Merkle tree over the leaves
 

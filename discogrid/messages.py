@@ -11,7 +11,7 @@ from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Ro
 from discogrid.views import AgentView, JobView, TaskView
 
 PROTOCOL = 3
-PROTOCOL_OLDEST = 1
+PROTOCOL_OLDEST = 1  # all from here on are accepted
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

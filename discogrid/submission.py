@@ -48,6 +48,7 @@ class Submission:
     limits: Limits = Limits()
     retries: int = 1
     priority: int = 0
+    repeatable: bool = True  # a task may run twice at a time, and only one result counts
     packages: Sequence[str] = ()  # of an environment of its own
     imports_needed: bool = True  # whether an agent must have what the script imports
 
@@ -136,6 +137,7 @@ def prepare(
         requirements=_requirements(submission, taken, packages),
         retries=submission.retries,
         priority=submission.priority,
+        repeatable=submission.repeatable,
         tasks=len(leaves),
         root=merkle.Tree([merkle.leaf_hash(leaf) for leaf in leaves]).root,
     )

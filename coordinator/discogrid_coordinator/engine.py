@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from blake3 import blake3
+
 from discogrid import __version__
 from discogrid.blobs import BlobStore
-from discogrid.bundle import demands
+from discogrid.bundle import Job, demands
 from discogrid.errors import BlobError, DiscogridError
 from discogrid.grid import Grid
 from discogrid.messages import (
@@ -42,6 +44,7 @@ from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
 RESULTS_PREFIX = "results:"
+KIND_BYTES = 16  # of what names a kind of task
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ class Engine:
             JobRecord(accepted.id, job.digest, job.envelope, verified.packed, created, hold, state)
         )
         self._enter(accepted, state, created)
-        self.tell(_submitted(accepted, held=hold))
+        self.tell(_submitted(accepted, held=hold, expected=self._expected(accepted)))
         return accepted.id
 
     def ended(self, agent: AgentId, pending: Pending) -> None:
@@ -149,11 +152,13 @@ class Engine:
     def _perform(self, action: events.Action, now: float) -> None:
         match action:
             case events.Welcome(agent, heartbeat_s, lease_s):
+                self.journal.add_agent(agent)
                 self._welcome(agent, heartbeat_s, lease_s, now)
             case events.Resync(agent):
                 if peer := self.peers.agent(agent):
                     self.outbox.put(peer.route, Resync())
             case events.LoseAgent(agent, reason):
+                self.journal.drop_agent(agent)
                 log.warning("agent %s is lost: %s", agent, reason)
                 if peer := self.peers.agent(agent):
                     self.peers.remove(peer)
@@ -238,6 +243,17 @@ class Engine:
         if done.archive is not None and pending.archive is None:
             self.store.pin(done.archive, results_of(attempt.job))
         self.books.note_result(record)
+        if record.state is TaskState.DONE and (accepted := self.intake.get(attempt.job)) is not None:
+            file = accepted.verified.inputs[attempt.index]
+            self.journal.learn(kind_of(accepted.job), _task_of(attempt.index, file), done.seconds)
+
+    def _expected(self, accepted: Accepted) -> tuple[float, ...]:
+        """Seconds that each task took when it last ran, 0 for those that never did; empty when none is known."""
+        known = self.journal.durations(kind_of(accepted.job))
+        if not known:
+            return ()
+        inputs = accepted.verified.inputs
+        return tuple(known.get(_task_of(index, file), 0.0) for index, file in enumerate(inputs))
 
     def _read(self, file: FileRef) -> bytes | None:
         try:
@@ -291,7 +307,13 @@ class Engine:
                 self.intake.close(record.id)
                 continue
             done, failed = tuple(spans[TaskState.DONE]), tuple(spans[TaskState.FAILED])
-            self.tell(_submitted(accepted, held=record.held, done=done, failed=failed))
+            expected = self._expected(accepted)
+            self.tell(
+                _submitted(
+                    accepted, held=record.held, restored=True, done=done, failed=failed, expected=expected
+                )
+            )
+        self.tell(events.Restarted(self.journal.agents()))
 
     def _note_end(self, job: JobRecord, start: int, stop: int, state: TaskState, reason: str) -> None:
         self.books.apply(events.EndTasks(job.id, start, stop, state, reason), job.ended or self._wall())
@@ -315,8 +337,10 @@ def _submitted(
     accepted: Accepted,
     *,
     held: bool,
+    restored: bool = False,
     done: tuple[events.Span, ...] = (),
     failed: tuple[events.Span, ...] = (),
+    expected: tuple[float, ...] = (),
 ) -> events.JobSubmitted:
     manifest = accepted.job.manifest
     return events.JobSubmitted(
@@ -328,7 +352,22 @@ def _submitted(
         held=held,
         done=done,
         failed=failed,
+        submitter=manifest.submitter,
+        repeatable=manifest.repeatable and not manifest.requirements.network,
+        expected=expected,
+        restored=restored,
     )
+
+
+def kind_of(job: Job) -> str:
+    """What jobs have in common whose tasks take alike long: script, constants and arguments."""
+    manifest = job.manifest
+    parts = [manifest.script.digest, *(file.digest for file in manifest.constants), *manifest.arguments]
+    return blake3("\0".join(parts).encode()).hexdigest(KIND_BYTES)
+
+
+def _task_of(index: int, file: FileRef | None) -> str:
+    return str(index) if file is None else file.digest
 
 
 def results_of(job: JobId) -> str:

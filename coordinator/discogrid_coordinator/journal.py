@@ -16,6 +16,7 @@ from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, 
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
+DURATIONS_MAX = 1_000_000  # of one kind of task, that are looked up
 
 _TABLES = """
 create table if not exists jobs (
@@ -29,6 +30,10 @@ create table if not exists results (
     archive text, archive_bytes integer not null, envelope blob not null,
     state text,
     primary key (job, idx)
+) without rowid;
+create table if not exists agents (name text primary key) without rowid;
+create table if not exists durations (
+    kind text not null, input text not null, seconds real not null, primary key (kind, input)
 ) without rowid;
 create table if not exists archives (digest text primary key, bytes blob not null);
 """
@@ -184,7 +189,31 @@ class Journal:
             (job, index, Outcome.BOX_FAILED, reason, state),
         )
 
+    def add_agent(self, agent: AgentId) -> None:
+        """The agent has come: after a restart it may still have tasks."""
+        self._write("insert or ignore into agents values (?)", (agent,))
+
+    def drop_agent(self, agent: AgentId) -> None:
+        """The agent is gone."""
+        self._write("delete from agents where name = ?", (agent,))
+
+    def learn(self, kind: str, task: str, seconds: float) -> None:
+        """A task of this kind took so long, as it may the next time."""
+        self._write("insert or replace into durations values (?, ?, ?)", (kind, task, seconds))
+
     # -- reading
+
+    def agents(self) -> tuple[AgentId, ...]:
+        """Who was here when it was last written."""
+        rows = self._db.execute("select name from agents order by name")
+        return tuple(AgentId(name) for (name,) in rows)
+
+    def durations(self, kind: str) -> dict[str, float]:
+        """Seconds that tasks of this kind took, the newest of each: at most DURATIONS_MAX."""
+        rows = self._db.execute(
+            "select input, seconds from durations where kind = ? limit ?", (kind, DURATIONS_MAX)
+        )
+        return dict(rows.fetchall())
 
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""

@@ -129,6 +129,8 @@ class Follower:
                     self._job = view
                 self._note(list(changed.tasks))
                 self._show(bar)
+                if self._job.state is JobState.HELD and self._job.counts.ended:
+                    raise _held(self._job, list(self._tasks.values()))
                 if self._job.state.ended:
                     over.set()  # and listen on: until all is here, the coordinator may yet be gone
 
@@ -254,6 +256,17 @@ def failure_of(job: JobView, tasks: list[TaskView]) -> DiscogridError:
         f"{len(failed)} of {plural(job.counts.total, 'task')} of {job.id} failed",
         why="\n".join(told) or job.reason,
         fix=f"`discogrid logs {first}` prints all that it wrote.",
+    )
+
+
+def _held(job: JobView, tasks: list[TaskView]) -> DiscogridError:
+    """The grid has stopped a job whose first tasks failed alike."""
+    failed = next((task.label for task in tasks if failed_task(task)), job.id)
+    left = job.counts.total - job.counts.ended
+    return DiscogridError(
+        f"job {job.id} is held, with {plural(left, 'task')} left: {printable(job.reason)}",
+        why=f"`discogrid logs {failed}` prints all that such a task wrote.",
+        fix=f"`discogrid release {job.id}` runs the rest all the same, `discogrid cancel {job.id}` gives it up.",
     )
 
 

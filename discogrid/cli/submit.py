@@ -103,6 +103,11 @@ class SubmitCommand(Command):
     help="Further tries of a failed task.",
 )
 @click.option(
+    "--not-idempotent",
+    is_flag=True,
+    help="A task must not run twice at a time, as slow ones else may; only one result ever counts.",
+)
+@click.option(
     "--priority",
     type=click.IntRange(-PRIORITY_MAX, PRIORITY_MAX),
     default=0,
@@ -179,6 +184,7 @@ def submission_of(
     gpus: int = 0,
     timeout: float | None = None,
     retries: int = 1,
+    not_idempotent: bool = False,
     priority: int = 0,
     network: bool = False,
     min_sandbox: str | None = None,
@@ -208,6 +214,7 @@ def submission_of(
         limits=limits,
         retries=retries,
         priority=priority,
+        repeatable=not not_idempotent,
         packages=() if requirements is None else read_requirements(requirements),
         imports_needed=not any_modules,
     )

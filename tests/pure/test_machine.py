@@ -412,3 +412,12 @@ def test_a_barred_job_of_which_nothing_is_here_is_forgotten_at_once() -> None:
     keeper = working(1)
     keeper.tell(verified("m2x4"))
     assert events.ForgetJob(JobId("m2x4")) in keeper.tell(events.JobBarred(JobId("m2x4"), "not any more"))
+
+
+def test_what_has_not_started_is_given_back_when_asked_for_and_the_rest_is_not() -> None:
+    keeper = working()
+    keeper.tell(received(run("k3f9", 0, 4), inputs=False))
+    [*_, back] = keeper.tell(events.RecallReceived((run("k3f9", 1, 4), run("k3f9", 9, 12)), 7))
+    assert back == events.GiveBack((run("k3f9", 2, 4),), nonce=7)
+    assert keeper.tell(events.RecallReceived((run("k3f9", 0, 2),), 8)) == [events.GiveBack((), nonce=8)]
+    assert len(keeper.running) == 2
