@@ -318,12 +318,13 @@ class Machine:
             self._outbox.put(event.attempt, Outcome.REFUSED, work.barred)
 
     def _on_recalled(self, runs: tuple[Run, ...], nonce: int) -> None:
+        if not self._welcomed:
+            return  # the hello on its way says that these are here
         waiting = [attempt for attempt, work in self._work.items() if not work.running]
         back = [attempt for attempt in waiting if any(_covers(run, attempt) for run in runs)]
         for attempt in back:
             self._remove(attempt)
-        if self._welcomed:
-            self._actions.append(GiveBack(_runs(back), leaving=self._stopping is not None, nonce=nonce))
+        self._actions.append(GiveBack(_runs(back), leaving=self._stopping is not None, nonce=nonce))
 
     def _on_cancel(self, runs: tuple[Run, ...]) -> None:
         for run in runs:

@@ -65,11 +65,10 @@ class Helping:
                 for hold in self._still(request):
                     self._copy(request.thief, hold, now)
         while self._watches and self._watches[0][0] <= now:
-            due, _, job = heapq.heappop(self._watches)
-            if job.watched == due:
-                job.watched = None
-                if self._floor.jobs.get(job.id) is job:
-                    self._floor.slowed[job] = None
+            _, _, job = heapq.heappop(self._watches)
+            job.watched = None
+            if self._floor.jobs.get(job.id) is job:
+                self._floor.slowed[job] = None
 
     def answered(self, nonce: int) -> None:
         """The agent has given back what it could."""
@@ -173,7 +172,7 @@ class Helping:
         return found
 
     def _watch(self, job: Job, due: float) -> None:
-        if job.watched is None or due < job.watched:
+        if job.watched is None:
             job.watched = due
             self._watched += 1
             heapq.heappush(self._watches, (due, self._watched, job))

@@ -202,8 +202,7 @@ class Scheduler:
         if paused == (agent.paused is not None):
             return
         if paused:
-            if not agent.closed:
-                self.floor.withdraw(agent)
+            self.floor.withdraw(agent)
             agent.paused = now
             self._entries += 1
             heapq.heappush(self._pauses, (now + policies.PAUSED_S, self._entries, agent))
@@ -535,9 +534,8 @@ class Scheduler:
         if agent is None:
             return
         self._hear(agent, now)
-        if leaving and not agent.leaving:
-            if not agent.closed:
-                self.floor.withdraw(agent)
+        if leaving:
+            self.floor.withdraw(agent)
             agent.leaving = True
         for run in runs:
             for hold in self.floor.current(agent, run):

@@ -421,3 +421,11 @@ def test_what_has_not_started_is_given_back_when_asked_for_and_the_rest_is_not()
     assert back == events.GiveBack((run("k3f9", 2, 4),), nonce=7)
     assert keeper.tell(events.RecallReceived((run("k3f9", 0, 2),), 8)) == [events.GiveBack((), nonce=8)]
     assert len(keeper.running) == 2
+
+
+def test_a_recall_on_a_line_that_is_being_made_anew_is_not_answered_and_gives_nothing_away() -> None:
+    keeper = working(3)
+    keeper.tell(events.Resynced())
+    actions = keeper.tell(events.RecallReceived((run("k3f9", 0, 3),), 1))
+    assert actions == []
+    assert keeper.machine.waiting == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from discogrid.types import GIB, AgentId, JobId, JobState, NodeId, Outcome, Requirements, TaskState
+from discogrid.types import GIB, AgentId, JobId, JobState, NodeId, Outcome, Requirements, Run, TaskState
 from discogrid_coordinator import events, policies
 from discogrid_coordinator.events import Action
 from discogrid_coordinator.floor import IDLE_POOLS_MAX
@@ -331,7 +331,7 @@ def test_the_cost_of_an_event_does_not_grow_with_the_grid() -> None:
             ]
         )
     assert all(costs[0])
-    assert costs[0] == costs[1]
+    assert all(large <= 1.1 * small for small, large in zip(*costs, strict=True)), costs
 
 
 def test_an_agent_with_a_huge_claim_costs_no_more_than_what_is_known() -> None:
@@ -591,3 +591,120 @@ def test_an_agent_with_a_job_from_before_a_restart_is_not_given_it_all() -> None
     grid.submit("k3f9", 5000, restored=True)
     grid.join("attic", 1, (run("k3f9", 0, 5000, lease=LEASE - 1),))
     assert len(grid.live[ATTIC]) <= 1 + policies.PREFETCH_MAX
+
+
+def test_an_agent_that_is_paused_gets_nothing_whatever_else_it_is() -> None:
+    grid = Referee()
+    grid.tell(events.AgentPaused(ATTIC))  # nobody knows it
+    grid.join("attic", 1)
+    grid.tell(events.AgentPaused(ATTIC))
+    grid.tell(events.AgentPaused(ATTIC))
+    grid.submit("k3f9", 1)
+    grid.now = policies.suspicion(1)
+    grid.tell(events.TimePassed())
+    grid.tell(events.AgentBeat(ATTIC))  # heard of again, and still paused
+    assert not grid.live[ATTIC]
+    grid.tell(events.TasksReturned(ATTIC, (), leaving=True))
+    grid.tell(events.AgentPaused(ATTIC, paused=False))
+    assert not grid.live[ATTIC]
+    grid.now = policies.PAUSED_S + 1
+    grid.join("attic", 1)
+    assert grid.live[ATTIC]
+
+
+def test_an_agent_that_goes_while_it_is_paused_is_forgotten() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.tell(events.AgentPaused(ATTIC))
+    grid.tell(events.AgentLeft(ATTIC, "gone"))
+    grid.now = policies.PAUSED_S
+    grid.tell(events.TimePassed())
+    assert not grid.live
+
+
+def test_after_a_restart_without_agents_nothing_is_waited_for() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 2, restored=True)
+    assert not grid.live[ATTIC]
+    grid.tell(events.JobReleased(JOB))  # it is not held by anybody
+    assert not grid.live[ATTIC]
+    grid.tell(events.Restarted((ATTIC,)))
+    assert grid.live[ATTIC]
+
+
+def test_a_restored_job_that_is_cancelled_does_not_start() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2, restored=True)
+    grid.submit("m2x4", 1, restored=True)
+    grid.tell(events.Restarted((ATTIC,)))
+    grid.tell(events.JobCancelled(JOB))
+    grid.join("attic", 4)
+    assert {one.job for one in grid.live[ATTIC]} == {JobId("m2x4")}
+
+
+def test_what_waits_again_is_left_to_an_agent_that_runs_it_since_before_a_restart() -> None:
+    grid = Referee()
+    grid.join("barn", 1)
+    grid.submit("k3f9", 1)
+    grid.tell(events.AgentLeft(BARN, "gone"))
+    old = run("k3f9", 0, 1, number=5, lease=LEASE - 1)
+    assert events.Adopt(ATTIC, old) in grid.join("attic", 1, (old,))
+
+
+def test_a_recall_for_nobody_that_is_not_answered_changes_nothing() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 9, retries=0)
+    grid.join("barn", 1)
+    grid.tell(events.TasksStarted(BARN, tuple(map(Run.of, grid.live[BARN]))))
+    for index in sorted(one.index for one in grid.live[ATTIC])[:2]:
+        grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", index), Outcome.SCRIPT_FAILED, "exit 1"))
+    for index in sorted(one.index for one in grid.live[ATTIC])[:1]:
+        grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", index), Outcome.SCRIPT_FAILED, "exit 1"))
+    held = set(grid.live[ATTIC])
+    grid.now = policies.RECALL_S
+    assert grid.tell(events.TimePassed()) == []
+    assert grid.live[ATTIC] == held
+
+
+def test_of_two_kinds_of_jobs_the_one_of_higher_priority_goes_first() -> None:
+    grid = Referee()
+    grid.submit("k3f9", 2)
+    grid.submit("m2x4", 2, Requirements(memory_bytes=GIB), priority=1)
+    grid.submit("z7z7", 2, Requirements(memory_bytes=2 * GIB), priority=-1)
+    grid.join("attic", 2)
+    assert {one.job for one in grid.live[ATTIC]} >= {JobId("m2x4")}
+
+
+def test_of_two_kinds_of_jobs_that_of_whoever_has_less_goes_first() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("anna", 5, submitter=NodeId("anna"))
+    grid.submit("ben", 2, Requirements(memory_bytes=GIB), submitter=NodeId("ben"))
+    grid.join("barn", 1)
+    assert {one.job for one in grid.live[BARN]} >= {JobId("ben")}
+
+
+def test_what_another_agent_has_is_not_taken_up_after_a_restart() -> None:
+    grid = Referee()
+    grid.join("barn", 1)
+    grid.submit("k3f9", 1)
+    old = run("k3f9", 0, 1, lease=LEASE - 1)
+    assert events.Cancel(ATTIC, (old,)) in grid.join("attic", 1, (old,))
+
+
+def test_a_late_job_that_an_agent_refuses_is_still_helped_by_others() -> None:
+    grid = Referee()
+    grid.join("attic", 2)
+    grid.submit("k3f9", 5)
+    for index in range(3):
+        grid.tell(events.TasksStarted(ATTIC, (run("k3f9", index, index + 1),)))
+        grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", index), 1.0))
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 3, 4),)))
+    grid.now = 3.0
+    grid.tell(events.AgentBeat(ATTIC, (run("k3f9", 3, 5),)))
+    grid.tell(events.TimePassed())
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 4), Outcome.REFUSED, "no"))
+    grid.join("barn", 2)
+    assert {one.index for one in grid.live[BARN]} == {3, 4}

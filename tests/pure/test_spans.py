@@ -39,3 +39,10 @@ def test_a_span_set_is_a_set_of_numbers_in_order(steps: list[tuple[str, tuple[in
         assert [index in spans for index in range(32)] == [index in plain for index in range(32)]
         gaps = [index for start, stop in spans.gaps(high) for index in range(start, stop)]
         assert gaps == [index for index in range(high) if index not in plain]
+
+
+def test_the_gaps_of_a_set_that_begins_at_nought() -> None:
+    spans = SpanSet()
+    spans.add(0, 2)
+    assert spans.gaps(5) == [(2, 5)]
+    assert spans.gaps(2) == []
