@@ -11,6 +11,7 @@ import zmq.utils.monitor
 
 from discogrid import transport
 from discogrid.transport import CurveKeys, Delivery, Doorkeeper, Link
+from discogrid.transport.gate import Gate
 
 ARRIVES_S = 10.0  # until a test gives up; nothing waits for it to pass
 REFUSALS = (
@@ -71,6 +72,21 @@ class House:
             leave()
         self.link.close(linger_ms=0)
         self.doorkeeper.close()
+
+
+async def works(host: House, word: bytes = b"still there?") -> None:
+    """A new good guest is heard and answered."""
+    guest, inbox = host.guest("good")
+    guest.send([word])
+    heard = await host.inbox.next()
+    assert (heard.sender, heard.frames) == ("good", [word])
+    host.link.send([b"yes"], heard.route)
+    assert await inbox.frames() == [b"yes"]
+
+
+def gate_of(host: House) -> Gate:
+    assert host.link.gate is not None
+    return host.link.gate
 
 
 @contextlib.asynccontextmanager

@@ -17,8 +17,8 @@ from discogrid.rates import Rates
 from discogrid.transport import Connections, Doorkeeper, limits, link
 from discogrid.transport.connections import UNKNOWN, Moved
 from discogrid.transport.doorkeeper import OPENINGS_MAX
-from discogrid.transport.gate import Gate, connections_max, memory_bytes, raise_files_limit
-from tests.wire.peers import ARRIVES_S, House, house, new_keys, raw_dealer
+from discogrid.transport.gate import connections_max, memory_bytes, raise_files_limit
+from tests.wire.peers import ARRIVES_S, House, gate_of, house, new_keys, raw_dealer, works
 
 MIB = 1 << 20
 MEGABYTE = b"x" * MIB
@@ -30,20 +30,6 @@ async def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end, "it did not come about"
         await asyncio.sleep(0.01)
-
-
-async def works(host: House) -> None:
-    guest, inbox = host.guest("good")
-    guest.send([b"still there?"])
-    heard = await host.inbox.next()
-    assert (heard.sender, heard.frames) == ("good", [b"still there?"])
-    host.link.send([b"yes"], heard.route)
-    assert await inbox.frames() == [b"yes"]
-
-
-def gate_of(host: House) -> Gate:
-    assert host.link.gate is not None
-    return host.link.gate
 
 
 @contextlib.contextmanager

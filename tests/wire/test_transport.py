@@ -16,7 +16,7 @@ from discogrid.errors import DiscogridError, WireError
 from discogrid.messages import Goodbye, Heartbeat
 from discogrid.transport import CURVE_OVERHEAD_BYTES, RECEIVE_BATCH
 from discogrid.wire import FRAMES_MAX, encode
-from tests.wire.peers import ARRIVES_S, REFUSALS, House, Inbox, house, new_keys, raw_dealer, refusal
+from tests.wire.peers import ARRIVES_S, REFUSALS, Inbox, house, new_keys, raw_dealer, refusal, works
 
 CURVE_GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\x00CURVE" + b"\0" * 15 + b"\0" + b"\0" * 31
 NULL_GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\x00NULL" + b"\0" * 16 + b"\0" + b"\0" * 31
@@ -33,16 +33,6 @@ GARBAGE = {
     "a greeting without encryption": NULL_GREETING + b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x06DEALER",
     "the protocol of twenty years ago": b"\x01\x00" * 2000,
 }
-
-
-async def works(host: House, word: bytes = b"still there?") -> None:
-    """A new good guest is heard and answered."""
-    guest, inbox = host.guest("good")
-    guest.send([word])
-    heard = await host.inbox.next()
-    assert (heard.sender, heard.frames) == ("good", [word])
-    host.link.send([b"yes"], heard.route)
-    assert await inbox.frames() == [b"yes"]
 
 
 # Who gets in.
