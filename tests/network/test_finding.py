@@ -39,6 +39,11 @@ def said(host: Host, script: str) -> str:
     return done.stdout.strip()
 
 
+def said_tag(host: Host) -> str:
+    """What the members of the host's own grid recognise it by."""
+    return said(host, SAY_TAG)
+
+
 def remembered(host: Host) -> str:
     return str(json.loads(host.address.read_text())["endpoint"]) if host.address.exists() else ""
 
