@@ -290,6 +290,8 @@ class Session:
     def _on_welcome(self, welcome: Welcome) -> None:
         if self.welcome is not None and self.welcome.blob_endpoint != welcome.blob_endpoint:
             self._close_blobs()  # it was started again, and they listen elsewhere now
+        for blobs in self._blob_clients.values():
+            blobs.wake()
         self.welcome = welcome
         if self._greeted and not self._greeted.done():
             self._greeted.set_result(welcome)

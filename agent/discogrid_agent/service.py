@@ -443,7 +443,8 @@ class Service:
         where = transport.dialled(endpoint, self._endpoint)
         if self._blobs is not None:
             if where == self._blobs_at:
-                return  # what is on its way goes on
+                self._blobs.wake()  # what is on its way goes on
+                return
             self._blobs.close()
         self._blobs_at = where
         self._blobs = dial_blobs(self._context, where, self._keys, self._server_key, self._store)

@@ -117,6 +117,13 @@ class BlobClient:
                 raise BlobError(f"{source!s:.200} cannot be read", why=str(error)) from None
             await self._finished(move, move.done)
 
+    def wake(self) -> None:
+        """The other side is back, as is known from elsewhere: ask at once for what it was silent about."""
+        now = self._loop.time()
+        for turn in self._round:
+            if turn.tries:
+                turn.tries, turn.due = 0, now
+
     def close(self) -> None:
         """End: what is on its way fails."""
         self._closed = True

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from discogrid.archive import open_archive
@@ -82,19 +83,38 @@ def follow(host: Host, *options: str, mark: str) -> dict[str, Terminal]:
     return users
 
 
+def begin(host: Host, *options: str, mark: str) -> str:
+    """Submit a task that runs until it is told to end; its job, once it runs."""
+    job = host.run("submit", "-d", *options, "talk.py", "--", mark).stdout.strip()
+    until(lambda: counts(host, job).get("running"))
+    return job
+
+
+def kept_results(host: Host) -> list[Path]:
+    """What the agent of a host keeps until the coordinator has it, or does not want it."""
+    return list((host.home / "agent").glob(f"*/{host.name}/work/archives/*"))
+
+
+def assert_one_result(folder: Path, attempt: str) -> None:
+    """A download holds one result of one task, whole, made by this attempt."""
+    assert len(list((folder / "results").glob("*.zip"))) == 1
+    assert sorted(file.name for file in (folder / "output").iterdir()) == ["attempt", "digest", "large"]
+    large = (folder / "output" / "large").read_bytes()
+    assert hashlib.sha256(large).hexdigest() == (folder / "output" / "digest").read_text()
+    assert (folder / "output" / "attempt").read_text() == attempt
+
+
 def assert_resumed(users: dict[str, Terminal], host: Host) -> None:
     """All that follow the task have seen its end, once: nothing of its results and log is missing or there twice."""
     for command, terminal in users.items():
         assert terminal.wait(PROMISED_S) == 0, command
         assert terminal.says("the coordinator is back"), command
     for folder in (host.work / "kept", host.work / "again"):
+        assert_one_result(folder, "1")
         [kept] = (folder / "results").glob("*.zip")
         with open_archive(kept) as archive:
             written = archive.read("DiscoTask.stdout.0.txt", 1 << 20).decode().split()
         assert [line for line in users["logs"].lines() if line.isdigit()] == written
-        large = (folder / "output" / "large").read_bytes()
-        assert hashlib.sha256(large).hexdigest() == (folder / "output" / "digest").read_text()
-        assert (folder / "output" / "attempt").read_text() == "1"
 
 
 def silent(host: Host) -> Callable[[], bool]:
@@ -182,6 +202,43 @@ def test_a_cut_link_heals_and_the_task_that_ran_through_it_counts(network: Netwo
     assert attempts == 1
 
 
+def test_a_cut_that_lasts_until_the_agent_is_given_up_leaves_one_result_of_each_task(
+    network: Network,
+) -> None:
+    attic, cellar, loft = (network.host(name) for name in ("attic", "cellar", "loft"))
+    coordinate(attic)
+    cellar.start("agent", "--slots", "5", "--join", invite(attic))
+    until(attic.live_agents)
+    attic.write("talk.py", SCRIPT)
+    late, still = (
+        begin(attic, "--cpus", "2", mark=mark) for mark in ("late", "still")
+    )  # too large for the loft
+    elsewhere = begin(attic, mark="elsewhere")
+    lend(loft, invite(attic))
+    until(lambda: attic.live_agents() == ["cellar", "loft"])
+
+    cellar.cut()
+    tell("late")
+    tell("elsewhere")
+    until(lambda: attic.live_agents() == ["loft"])
+    until(silent(cellar))
+    until(lambda: counts(attic, elsewhere).get("running"))
+    tell("elsewhere")
+    until(lambda: counts(attic, elsewhere).get("done"))
+    assert len(kept_results(cellar)) == 2  # and both are offered
+    cellar.heal()
+    until(lambda: counts(attic, late).get("done"))
+    until(lambda: counts(attic, still).get("running"))
+    tell("still")
+
+    for job, attempt, agent in ((late, 1, "cellar"), (still, 1, "cellar"), (elsewhere, 2, "loft")):
+        assert attic.run("attach", job, "-o", job).returncode == 0
+        [task] = attic.document("tasks", job)["tasks"]
+        assert (task["state"], task["attempt"], task["agent"]) == ("done", attempt, agent)
+        assert_one_result(attic.work / job, str(attempt))
+    assert until(lambda: not kept_results(cellar))  # it knows, too
+
+
 def test_a_coordinator_whose_host_is_gone_is_noticed_by_all_and_everything_resumes_when_it_is_back(
     network: Network,
 ) -> None:
@@ -243,6 +300,8 @@ def test_all_follow_a_coordinator_that_gets_another_address_while_they_work_and_
     assert until(lambda: attic.live_agents() == ["cellar", "loft"])
     assert until(lambda: busy(attic))
     until(lambda: all(terminal.says("the coordinator is back") for terminal in users.values()))
+    read = len(users["logs"].lines())
+    until(lambda: len(users["logs"].lines()) > read)  # while the task runs
     tell("of-a-move")
     assert_resumed(users, laptop)
     for host in (cellar, loft, laptop):

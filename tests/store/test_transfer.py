@@ -390,6 +390,22 @@ async def test_a_server_that_never_answers_is_given_up_on(opened: Line) -> None:
             await client.put(LARGE, digest_of(LARGE), len(LARGE))
 
 
+async def test_who_hears_that_the_other_side_is_back_does_not_wait_for_the_next_try(opened: Line) -> None:
+    heard: list[Message] = []
+    opened.play_server(lambda _channel, received: heard.append(received.message))
+    client = opened.dial(patience=Patience(first_s=0.01, longest_s=1000.0, tries=100))
+    putting = asyncio.create_task(client.put(LARGE, digest_of(LARGE), len(LARGE)))
+    async with asyncio.timeout(SOON_S):
+        client.wake()  # nobody has been silent yet
+        await until(lambda: len(heard) > 1)
+        for turn in client._round:
+            turn.due += 1000.0
+        said = len(heard)
+        client.wake()
+        await until(lambda: len(heard) > said)
+    putting.cancel()
+
+
 async def test_nobody_at_the_address_is_given_up_on_even_when_the_queue_is_full(opened: Line) -> None:
     opened.endpoint = "tcp://127.0.0.1:9"  # the discard service: nobody has it
     client = opened.dial(patience=QUICK)
