@@ -8,10 +8,11 @@ WORKERS ?= 2
 PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle discogrid.mounts discogrid_coordinator.events discogrid_coordinator.scheduler \
 	$(addprefix discogrid_coordinator.,queues floor placement helping leases durations ended policies books) discogrid_agent.events \
 	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance \
-	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_coordinator.quotas discogrid_tui.model \
+	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_agent.uplink.addresses \
+	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_tui.model \
 	$(addprefix discogrid.pairing.,words addresses codes tokens spake frames sealing handshake invitations)
 
-.PHONY: demo test coverage check lint format clean
+.PHONY: demo slirp4netns test coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +28,14 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.runtime ## a real video job on generated media, on this machine alone
 	$(BIN)/discogrid demo
 
-test: $(VENV)/.dev ## every test
+# What pip does not bring: the program behind tasks' networks. Debian's own, where it may be installed and is not yet; the
+# tests say what a lack of it means.
+slirp4netns:
+	@command -v slirp4netns >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+		then apt-get update -qq && apt-get install -y -qq --no-install-recommends slirp4netns || true; \
+		else echo "Tests of --network are skipped. To have them: sudo apt-get install slirp4netns"; fi
+
+test: $(VENV)/.dev slirp4netns ## every test
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.dev

@@ -1,6 +1,7 @@
 """Counts what is skipped and says it. On Debian 12, where everything can be had, a skip is a failure."""
 
 import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ ONLY_ROOT: Final = "only root can do this"
 NO_LANDLOCK: Final = "this kernel has no Landlock"
 NO_FFMPEG: Final = "this machine has no ffmpeg, and imageio-ffmpeg is not installed"
 ONE_CORE: Final = "this machine has one core"
+NO_UPLINK: Final = "tasks cannot have networks here: slirp4netns or the right to open /dev/net/tun is missing"
 
 
 def on_debian_12(release: str) -> bool:
@@ -25,8 +27,15 @@ def is_failure(reason: str, release: str, *, root: bool, cores: int) -> bool:
     """Whether a test may not be skipped for this reason here."""
     if not on_debian_12(release):
         return False
-    due = {NO_LICENCE, *([] if root else [ONLY_ROOT]), *([ONE_CORE] if cores == 1 else [])}
+    due = {NO_LICENCE, *([] if root else [ONLY_ROOT, NO_UPLINK]), *([ONE_CORE] if cores == 1 else [])}
     return reason.removeprefix("Skipped: ") not in due
+
+
+def skip_without_uplink() -> None:
+    """Skip what needs slirp4netns and its device; root has the means to get both."""
+    opens = os.geteuid() == 0 or os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    if shutil.which("slirp4netns") is None or not opens:
+        pytest.skip(NO_UPLINK)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import skips
-from tests.skips import NO_LICENCE, ONE_CORE, ONLY_ROOT, is_failure
+from tests.skips import NO_LICENCE, NO_UPLINK, ONE_CORE, ONLY_ROOT, is_failure
 
 DEBIAN_12 = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n'
 ROOT = Path(__file__).parents[1]
@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
         (f"Skipped: {NO_LICENCE}", True, 2, False),
         (f"Skipped: {ONLY_ROOT}", False, 2, False),
         (ONLY_ROOT, True, 2, True),
+        (NO_UPLINK, False, 2, False),
+        (NO_UPLINK, True, 2, True),
         (ONE_CORE, False, 1, False),
         (ONE_CORE, False, 2, True),
     ],

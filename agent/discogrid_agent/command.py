@@ -40,6 +40,7 @@ from discogrid_agent.sandbox.control_groups import ControlGroups
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.service import Service
+from discogrid_agent.uplink.proof import prove_network
 from discogrid_agent.warm.proof import prove_warm
 
 NAME_BYTES_MAX = 64
@@ -121,6 +122,8 @@ def agent(
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
     box = _box(grid, sandbox, ControlGroups.find())
+    if isinstance(box, StrictBox) and (proof := prove_network(box)).reason:
+        log.info("tasks get no network: %s", ". To mend it: ".join(filter(None, (proof.reason, proof.fix))))
     if warm:
         box = _warm(box)
     lent = memory or memory_bytes()
@@ -129,7 +132,8 @@ def agent(
         slots=slots or cpu_count(),
         memory_bytes=lent,
         sandbox=box.level,
-        no_network="this version of discogrid has none to give",
+        network=not box.no_network,
+        no_network=box.no_network,
         capabilities=capabilities() | ({ENVIRONMENT_CAPABILITY} if environments else frozenset()),
     )
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)

@@ -142,8 +142,9 @@ class Runner:
 
     async def _attempt(self, running: _Running, work: WorkFolder) -> tuple[BoxEnd, Verdict | None]:
         """How the box ended, or the verdict on an attempt that had none."""
-        if running.task.network:
-            return _NEVER_STARTED, _without_box(Outcome.REFUSED, "This agent gives no network to tasks.")
+        if running.task.network and self._box.no_network:
+            reason = f"This agent cannot give a network of its own: {self._box.no_network}."
+            return _NEVER_STARTED, _without_box(Outcome.REFUSED, reason)
         try:
             sources = [running.task.script, running.task.input, *(path for _, path in running.task.constants)]
             if sum(map(_size, sources)) <= INLINE_BYTES:
@@ -301,6 +302,7 @@ def _scene(task: Task, work: WorkFolder, command: tuple[str, ...], stdout: int, 
         stdout=stdout,
         stderr=stderr,
         shown=() if task.interpreter is None else (task.interpreter.folder,),
+        network=task.network,
         submitter=task.submitter,
     )
 

@@ -70,6 +70,8 @@ def judge(end: BoxEnd, stop: Stop | None, stderr: bytes, over: str | None, limit
             pass
         case _:
             assert_never(stop)
+    if end.no_network and end.exit != 0:  # at 0 it was done before that
+        return _no_network(end, said)
     if end.error is not None:
         return _no_program("The script", os.strerror(end.error))
     if not end.ran or end.exit is None:
@@ -102,6 +104,13 @@ def last_lines(stderr: bytes) -> str:
 def _exceeded(code: int | None, stop: Exceeded, said: str) -> Verdict:
     retryable = stop.elsewhere or stop.limit is Limit.TIME
     return Verdict(Outcome.LIMIT_EXCEEDED, code, stop.limit, _with(stop.reason, said), retryable=retryable)
+
+
+def _no_network(end: BoxEnd, said: str) -> Verdict:
+    why = f"The task could not be given a network of its own: {end.no_network}."
+    if end.ran:
+        why = f"The task was ended because its network was lost: {end.no_network}."
+    return Verdict(Outcome.BOX_FAILED, end.exit, None, _with(why, said), retryable=True)
 
 
 def _never_ran(end: BoxEnd, stderr: bytes, said: str) -> Verdict:

@@ -88,6 +88,7 @@ def examine(choice: GridChoice) -> Iterator[Check]:
         ("keys", _keys),
         ("owner", lambda: _owner(choice)),
         ("box", _box),
+        ("network", _network),
         ("ffmpeg", _ffmpeg),
         ("vision", _vision),
         ("disk", _disk),
@@ -145,13 +146,26 @@ def _box() -> Check:
         return Check(
             "box",
             Verdict.OK,
-            f"strict{landlock}: tasks see neither your files nor the network; they {starts}",
+            f"strict{landlock}: tasks see neither your files nor your network; they {starts}",
         )
     if probe.box.level is SandboxLevel.CONFINED:
         means = "no namespaces, so that less is hidden. `discogrid agent --sandbox confined` lends it all the same"
     else:
         means = "this machine runs your own tasks only, and cannot be lent"
     return Check("box", Verdict.WARN, f"{probe.box.level}: {means}. {probe.reason}", probe.fix)
+
+
+def _network() -> Check:
+    """Whether tasks can have one of their own."""
+    box = importlib.import_module("discogrid_agent.sandbox.probe").best_box().box
+    if box.level is not SandboxLevel.STRICT:
+        return Check("network", Verdict.WARN, f"tasks cannot have one: {box.no_network}")
+    proof = importlib.import_module("discogrid_agent.uplink.proof").prove_network(box)
+    if proof.reason:
+        return Check("network", Verdict.WARN, f"tasks cannot have one: {proof.reason}", proof.fix)
+    return Check(
+        "network", Verdict.OK, "tasks whose job asks for one, and may, reach the internet and nothing else"
+    )
 
 
 def _ffmpeg() -> Check:

@@ -11,21 +11,20 @@ import sys
 from pathlib import Path
 
 NOBODY = 65534
-NEW_MOUNTS, BIND, RECURSIVE, PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 ROOT = Path(__file__).parents[2]
 
-library = ctypes.CDLL(None, use_errno=True)
+sys.path.insert(0, str(ROOT))
 
-
-def check(answer: int) -> None:
-    if answer != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+# Run by its path: the project may lie where only root can look.
+from tests.network import namespaces  # noqa: E402
 
 
 def mount(
     source: bytes | None, target: Path, kind: bytes | None, flags: int, options: bytes | None = None
 ) -> None:
-    check(library.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), options))
+    namespaces.check(
+        namespaces.library.mount(source, os.fsencode(target), kind, ctypes.c_ulong(flags), options)
+    )
 
 
 def closed(path: Path) -> Path | None:
@@ -41,20 +40,21 @@ def open_up(paths: list[Path]) -> None:
             homes.setdefault(home, []).append(path)
     if not homes:
         return
-    check(library.unshare(NEW_MOUNTS))
-    mount(None, Path("/"), None, RECURSIVE | PRIVATE)
     for home, wanted in homes.items():
         handles = [(path, os.open(path, os.O_PATH)) for path in wanted]
         mount(b"open", home, b"tmpfs", 0, b"mode=0755")
         for path, handle in handles:
             path.mkdir(parents=True, exist_ok=True)
-            mount(f"/proc/self/fd/{handle}".encode(), path, None, BIND | RECURSIVE)
+            mount(f"/proc/self/fd/{handle}".encode(), path, None, namespaces.BIND | namespaces.RECURSIVE)
             os.close(handle)
 
 
 def main() -> None:
     folder, *command = sys.argv[1:]
+    namespaces.unshare(namespaces.MOUNTS)
+    namespaces.keep_mounts()
     open_up([Path(sys.prefix), Path(sys.base_prefix), ROOT])
+    namespaces.open_tun()
     os.chown(folder, NOBODY, NOBODY)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)

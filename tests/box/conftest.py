@@ -11,10 +11,14 @@ from discogrid.types import SandboxLevel
 from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
+from discogrid_agent.sandbox.native import Native
 from discogrid_agent.sandbox.probe import best_box, box_of, try_box
 from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.uplink.proof import prove_network
 from tests.box.bench import Bench
 from tests.box.warm_first import WarmFirst
+from tests.network import namespaces
+from tests.skips import skip_without_uplink
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,30 @@ def by_bwrap() -> Box:
 @pytest.fixture
 def bwrap_bench(tmp_path: Path, by_bwrap: Box) -> Iterator[Bench]:
     yield from _bench(tmp_path, by_bwrap)
+
+
+@pytest.fixture(scope="session")
+def tun() -> None:
+    """Whoever runs tasks may open the tun device; as root, in a mount namespace that this process goes into for good."""
+    skip_without_uplink()
+    if os.geteuid() == 0:
+        namespaces.unshare(namespaces.MOUNTS)
+        namespaces.keep_mounts()
+        namespaces.open_tun()
+
+
+@pytest.fixture(scope="session", params=["native", "bwrap"])
+def online(request: pytest.FixtureRequest, tun: None) -> StrictBox:
+    """The strict box, with networks for tasks, in every way of making it."""
+    box = StrictBox(Native() if request.param == "native" else Bubblewrap(find_bubblewrap()[0]))
+    proof = prove_network(box)
+    assert not proof.reason, proof
+    return box
+
+
+@pytest.fixture
+def online_bench(tmp_path: Path, online: StrictBox) -> Iterator[Bench]:
+    yield from _bench(tmp_path, online)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A whole agent of a few lines, to be killed: runs a script in the best box, again and again.
 
-Given: a folder, a script, the level of the box, and "guarded" or "alone". Prints its process id when it is ready.
+Given: a folder, a script, the level of the box (or how it starts), and "guarded" or "alone". Prints its process id when
+it is ready.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from discogrid_agent.sandbox.probe import box_of
 from discogrid_agent.sandbox.strict import StrictBox
+from discogrid_agent.uplink.proof import prove_network
 from tests.box.warm_first import WarmFirst
 
 FOLDER, SCRIPT, LEVEL, GUARD = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -38,6 +40,7 @@ async def work(runner: Runner) -> None:
                 {},
                 1,
                 Limits(seconds=300),
+                network=LEVEL == "online",
                 submitter="me",
             )
         )
@@ -46,10 +49,14 @@ async def work(runner: Runner) -> None:
 
 if GUARD == "guarded":
     stand_guard()
-if LEVEL == "warm":
-    cold = box_of(SandboxLevel.STRICT)
-    assert isinstance(cold, StrictBox)
-    box: Box = WarmFirst(cold)
+box: Box
+if LEVEL in {"warm", "online"}:
+    box = box_of(SandboxLevel.STRICT)
+    assert isinstance(box, StrictBox)
+    if LEVEL == "warm":
+        box = WarmFirst(box)
+    else:
+        assert not prove_network(box).reason
 elif LEVEL == "bwrap":
     box = StrictBox(Bubblewrap(find_bubblewrap()[0]))
 else:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from discogrid_agent.sandbox.landlock import Rules, restrict_self, ruleset
-from discogrid_agent.sandbox.seccomp import AF_INET, AF_INET6, AF_UNIX, Filter, filter_program
+from discogrid_agent.sandbox.seccomp import AF_UNIX, Filter, filter_program
 
 KIND: str = sys.argv[1]
 GIVEN: dict[str, str] = json.loads(sys.argv[2])
@@ -44,8 +44,8 @@ def pipe_to_itself() -> None:
     os.read(near, 1)
 
 
-def made(family: int) -> Callable[[], object]:
-    return lambda: socket.socket(family, socket.SOCK_STREAM).close()
+def made(family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Callable[[], object]:
+    return lambda: socket.socket(family, kind, protocol).close()
 
 
 def file_tries() -> dict[str, Callable[[], object]]:
@@ -80,7 +80,12 @@ def call_tries() -> dict[str, Callable[[], object]]:
         "pair": socket.socketpair,
         "internet": made(socket.AF_INET),
         "internet 6": made(socket.AF_INET6),
-        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
+        "datagrams": made(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.IPPROTO_UDP),
+        "raw packets": made(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
+        "raw packets 6": made(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+        "echoes": made(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP),
+        "multipath": made(socket.AF_INET, socket.SOCK_STREAM, 262),
+        "netlink": made(socket.AF_NETLINK, socket.SOCK_RAW),
         "vsock": made(40),
         "limit itself": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
         "limit the one who started it": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE),
@@ -102,9 +107,11 @@ match KIND:
         restrict_self(listed)
     case "none" | "confined" | "network":
         machine = platform.machine()
-        families = {"none": (AF_UNIX,), "confined": (), "network": (AF_UNIX, AF_INET, AF_INET6)}[KIND]
+        families = () if KIND == "confined" else (AF_UNIX,)
         tries = call_tries()
-        Filter(machine, filter_program(machine, families, shared=KIND == "confined")).put_on()
+        Filter(
+            machine, filter_program(machine, families, network=KIND == "network", shared=KIND == "confined")
+        ).put_on()
     case _:
         tries = file_tries()
 sys.stdout.write(json.dumps({name: tried(action) for name, action in tries.items()}))

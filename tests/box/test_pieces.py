@@ -71,6 +71,28 @@ def ended(code: int | None, *, ran: bool = True) -> BoxEnd:
 
 
 @pytest.mark.parametrize(
+    ("end", "outcome", "reason"),
+    [
+        (
+            BoxEnd(ran=False, exit=None, seconds=0.0, no_network="no tap"),
+            Outcome.BOX_FAILED,
+            "The task could not be given a network of its own: no tap.",
+        ),
+        (
+            BoxEnd(ran=True, exit=-9, seconds=1.0, no_network="no tap"),
+            Outcome.BOX_FAILED,
+            "The task was ended because its network was lost: no tap.",
+        ),
+        (BoxEnd(ran=True, exit=0, seconds=1.0, no_network="no tap"), Outcome.SUCCEEDED, ""),
+    ],
+)
+def test_a_network_that_is_lost_is_not_the_scripts_fault(end: BoxEnd, outcome: Outcome, reason: str) -> None:
+    verdict = judge(end, None, b"", None, Limits())
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+    assert verdict.retryable is bool(reason)
+
+
+@pytest.mark.parametrize(
     ("code", "stderr", "outcome", "limit", "retryable"),
     [
         (0, b"", Outcome.SUCCEEDED, None, False),
@@ -462,6 +484,23 @@ def test_the_etc_of_a_task_holds_nothing_of_the_owner(tmp_path: Path) -> None:
     assert os.readlink(folder / "localtime") == "/usr/share/zoneinfo/Europe/Zurich"
     assert os.readlink(folder / PROGRAMS / "ffmpeg") == "/opt/ffmpeg"
     assert "task:x:1000:1000" in (folder / "passwd").read_text()
+
+
+def test_the_etc_of_a_task_with_a_network_says_who_to_ask_and_whom_to_trust(tmp_path: Path) -> None:
+    system = tmp_path / "etc"
+    for place in ("ssl/certs", "ssl/private"):
+        (system / place).mkdir(parents=True)
+        (system / place / "a.pem").write_text("content")
+    folder = tmp_path / "shown"
+    make_system_files(folder, {}, system, resolvers=("10.0.2.3", "fd00::3"))
+    assert (folder / "resolv.conf").read_text() == "nameserver 10.0.2.3\nnameserver fd00::3\n"
+    assert "hosts: files dns" in (folder / "nsswitch.conf").read_text()
+    assert (folder / "ssl" / "certs" / "a.pem").exists()
+    assert not (folder / "ssl" / "private").exists()
+    make_system_files(folder, {}, system)
+    assert not (folder / "resolv.conf").exists()
+    assert not (folder / "ssl").exists()
+    assert "hosts: files\n" in (folder / "nsswitch.conf").read_text()
 
 
 def test_a_python_in_the_owners_home_itself_is_not_shown(

@@ -17,6 +17,9 @@ from tests.skips import NO_LANDLOCK
 RESTRAINED = Path(__file__).with_name("restrained.py")
 ROOT = Path(__file__).parents[2]
 NO_FAMILY, NOT_PERMITTED = "Address family not supported by protocol", "Operation not permitted"
+NO_PROTOCOL = "Protocol not supported"
+INTERNET = ("internet", "internet 6", "datagrams")
+BEYOND_PLAIN = ("raw packets", "raw packets 6", "echoes", "multipath")
 
 
 def tried(kind: str, given: dict[str, str]) -> dict[str, str]:
@@ -112,15 +115,21 @@ def test_a_list_that_cannot_be_put_on_says_so() -> None:
 @pytest.mark.parametrize(
     ("kind", "refused"),
     [
-        ("none", {"internet": NO_FAMILY, "internet 6": NO_FAMILY, "netlink": NO_FAMILY, "vsock": NO_FAMILY}),
+        ("none", dict.fromkeys((*INTERNET, *BEYOND_PLAIN, "netlink", "vsock"), NO_FAMILY)),
         (
             "confined",
             {
-                **dict.fromkeys(("unix", "pair", "internet", "internet 6", "netlink", "vsock"), NO_FAMILY),
+                **dict.fromkeys(
+                    ("unix", "pair", *INTERNET, *BEYOND_PLAIN, "netlink", "vsock"),
+                    NO_FAMILY,
+                ),
                 "limit the one who started it": NOT_PERMITTED,
             },
         ),
-        ("network", {"netlink": NO_FAMILY, "vsock": NO_FAMILY}),
+        (
+            "network",
+            {"netlink": NO_FAMILY, "vsock": NO_FAMILY, **dict.fromkeys(BEYOND_PLAIN, NO_PROTOCOL)},
+        ),
     ],
 )
 def test_the_filter_leaves_the_families_it_names(

@@ -1,6 +1,7 @@
 """What the owner of a lent machine forbids does not run there, and who asks is told why."""
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ def test_an_owner_who_allows_the_network_is_not_blamed_for_an_agent_that_cannot_
 ) -> None:
     machine.coordinate()
     rules(machine, "[default]\nnetwork = true\n")
-    machine.lend()
+    machine.start("agent", "--name", "attic", "--sandbox", "none")
+    until(machine.live_agents)
     machine.write("hello.py", "print('hello')")
-    job = machine.run("submit", "-d", "--network", "hello.py").stdout.strip()
+    job = machine.run("submit", "-d", "--network", "--min-sandbox", "none", "hello.py").stdout.strip()
     until(lambda: "cannot give tasks a network of their own" in machine.run("why", job).stdout)
     assert "its owner" not in machine.run("why", job).stdout
 
@@ -102,10 +104,10 @@ def test_no_blob_stays_with_an_agent_whose_job_has_ended_or_that_was_killed(mach
 
 def blobs(machine: Machine) -> list[Path]:
     """Copies of the input below the agent's folder."""
-    folder = machine.home / "agent" / "home" / "attic"
     found = []
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # it is being removed
-            if file.lstat().st_size == INPUT_BYTES:
-                found.append(file)
+    for folder, _, names in os.walk(machine.home / "agent" / "home" / "attic"):
+        for file in (Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):  # it is being removed
+                if file.lstat().st_size == INPUT_BYTES:
+                    found.append(file)
     return found

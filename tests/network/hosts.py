@@ -196,10 +196,38 @@ class Host(Machine):
 
     def forward(self) -> None:
         """Be a router between its networks; what is sent to all on one of them stays there."""
-        done = subprocess.run(
-            self.entered("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward", user="owner"), check=False
+        for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            self.as_owner("sh", "-c", f"echo 1 > /proc/sys/net/{setting}")
+
+    def as_owner(self, *command: str | Path) -> None:
+        """Run a command as root of this host, to its end."""
+        done = subprocess.run(self.entered(*command, user="owner"), check=False)
+        assert done.returncode == 0, command
+
+    def serve(self, *command: str | Path) -> None:
+        """Run Python as root of this host beside the test, from when it says that it serves."""
+        process = subprocess.Popen(
+            self.entered(sys.executable, "-S", *command, user="owner"), stdout=subprocess.PIPE
         )
-        assert done.returncode == 0
+        self.processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"serving\n"
+
+    def add_address(self, address: str, network: str = "") -> None:
+        """One more, with its prefix, at the interface to a network; `lo` is the host's own."""
+        interface = "lo" if network == "lo" else self._interface(network or self._networks[0])
+        self._network.tell("address", self.name, interface, address)
+
+    def route_by_address(self, gateway: str) -> None:
+        """Reach everything that is not here by a gateway of either version of IP."""
+        self._network.tell("route", self.name, gateway)
+
+    def resolve_by(self, address: str) -> None:
+        """Ask this address for names."""
+        told = self.home.with_name("resolv.conf")
+        told.write_text(f"nameserver {address}\n")
+        told.chmod(0o644)
+        self.as_owner("mount", "--bind", told, "/etc/resolv.conf")
 
     def route_by(self, router: "Host") -> None:
         """Reach everything that is not here by a router on the same network."""

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import stat
 from pathlib import Path
 
 MOUNTS, HOSTNAME, IPC, USERS, PROCESSES, NETWORK = (
@@ -44,16 +45,30 @@ def become(inside: int, outside: int, group: int) -> None:
     Path("/proc/self/gid_map").write_text(f"{inside} {group} 1")
 
 
-def own_processes() -> None:
-    """Show this process namespace in /proc, in this mount namespace alone."""
+def keep_mounts() -> None:
+    """From now on what is mounted here is seen in this mount namespace alone."""
     check(library.mount(None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None))
+
+
+def own_processes() -> None:
+    """Show this process namespace in /proc."""
     check(library.mount(b"proc", b"/proc", b"proc", ctypes.c_ulong(0), None))
 
 
 def cover(place: Path, other: Path) -> None:
-    """Show another file in the place of one, in this mount namespace alone."""
-    check(library.mount(None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None))
+    """Show another file in the place of one."""
     check(library.mount(os.fsencode(other), os.fsencode(place), None, ctypes.c_ulong(BIND), None))
+
+
+def open_tun() -> None:
+    """Let everybody open the tun device in this mount namespace, as udev does; root alone can, and need."""
+    node = Path("/dev/net/tun")
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        return
+    node.parent.mkdir(exist_ok=True)
+    check(library.mount(b"tun", os.fsencode(node.parent), b"tmpfs", ctypes.c_ulong(0), None))
+    os.mknod(node, stat.S_IFCHR, os.makedev(10, 200))
+    node.chmod(0o666)
 
 
 def name_host(name: str) -> None:

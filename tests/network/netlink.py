@@ -15,6 +15,7 @@ INFO_KIND, INFO_DATA, VETH_PEER = 1, 2, 1
 ADDRESS, ADDRESS_LOCAL = 1, 2
 ROUTE_GATEWAY = 5
 UP = 1
+AT_ONCE = 0x02  # IFA_F_NODAD: an address of IPv6 is good without asking whether somebody else has it
 MAIN_TABLE, PROTOCOL_BOOT, SCOPE_UNIVERSE, UNICAST = 254, 3, 0, 1
 ANSWER_BYTES_MAX = 1 << 16
 
@@ -81,10 +82,12 @@ class Netlink:
         self._ask(DELETE_ADDRESS, 0, self._address(name, interface))
 
     def add_default_route(self, gateway: str) -> None:
+        to = ipaddress.ip_address(gateway)
+        family = socket.AF_INET if to.version == 4 else socket.AF_INET6
         head = struct.pack(
-            "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, MAIN_TABLE, PROTOCOL_BOOT, SCOPE_UNIVERSE, UNICAST, 0
+            "=BBBBBBBBI", family, 0, 0, 0, MAIN_TABLE, PROTOCOL_BOOT, SCOPE_UNIVERSE, UNICAST, 0
         )
-        body = head + attribute(ROUTE_GATEWAY, ipaddress.ip_address(gateway).packed)
+        body = head + attribute(ROUTE_GATEWAY, to.packed)
         self._ask(NEW_ROUTE, CREATE, body)
 
     def close(self) -> None:
@@ -93,7 +96,8 @@ class Netlink:
     def _address(self, name: str, interface: str) -> bytes:
         parsed = ipaddress.ip_interface(interface)
         family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
-        head = struct.pack("=BBBBI", family, parsed.network.prefixlen, 0, 0, self._index(name))
+        flags = AT_ONCE if parsed.version == 6 else 0
+        head = struct.pack("=BBBBI", family, parsed.network.prefixlen, flags, 0, self._index(name))
         return head + attribute(ADDRESS_LOCAL, parsed.packed) + attribute(ADDRESS, parsed.packed)
 
     def _index(self, name: str) -> int:

@@ -14,6 +14,7 @@ def main() -> None:
     release, *command = sys.argv[1:]
     namespaces.become(0, os.geteuid(), os.getegid())
     namespaces.unshare(namespaces.MOUNTS)
+    namespaces.keep_mounts()
     namespaces.cover(Path("/etc/os-release").resolve(), Path(release))
     Path("/proc/sys/user/max_net_namespaces").write_text("0")  # of this user namespace and those below
     os.execvp(command[0], command)

@@ -25,7 +25,9 @@ class Host:
 def first_process(name: str, guardian: int) -> NoReturn:
     namespaces.die_with_parent(guardian)
     namespaces.name_host(name)
+    namespaces.keep_mounts()
     namespaces.own_processes()
+    namespaces.open_tun()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans are not left behind as zombies
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

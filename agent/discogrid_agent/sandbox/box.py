@@ -25,6 +25,7 @@ class Scene:
     stdout: int  # descriptors that the command writes to; the caller closes its own copies
     stderr: int
     shown: tuple[Path, ...] = ()  # further folders that the task sees read-only, at their own paths
+    network: bool = False  # a network of its own that leads to the public one; none at all otherwise
     submitter: str = ""  # whose task it is: what stays warm between tasks is never shared by two
 
 
@@ -38,6 +39,7 @@ class BoxEnd:
     error: int | None = None  # why the kernel did not start the command
     refused: int | None = None  # why the kernel did not build the box
     ran_out: bool = False  # the kernel ended some of it for want of memory
+    no_network: str = ""  # why it did not get the network that it needed, or lost it
 
 
 class Boxed(Protocol):
@@ -79,6 +81,10 @@ class Box(Protocol):
     @property
     def python(self) -> Path:
         """The interpreter of Python scripts, as a task sees it."""
+
+    @property
+    def no_network(self) -> str:
+        """Why its tasks cannot have a network of their own; empty when they can."""
 
     def settle(self, folder: Path) -> None:
         """Make ready for attempts that lie below `folder`, which is the agent's own; once, before the first start."""

@@ -48,14 +48,17 @@ class Bubblewrap:
         """`program` is a bwrap."""
         self.name = str(program)
         self.program = program
-        self._launcher: int | None = None
+        self._launchers: dict[bool, int] = {}  # for tasks with a network, and without
 
     def settle(self, box: "StrictBox") -> None:
         """See Way.settle."""
         if box.owner is not None:
             REACH.show(self.program.parents[2])
-        if box.landlock and self._launcher is None:
-            self._launcher = program_file(landlock_program(platform.machine(), box.landlock))
+        if box.landlock and not self._launchers:
+            self._launchers = {
+                network: program_file(landlock_program(platform.machine(), box.landlock, network=network))
+                for network in (False, True)
+            }
 
     def start(
         self, box: "StrictBox", scene: Scene, own: list[Shown], variables: dict[str, str]
@@ -73,14 +76,14 @@ class Bubblewrap:
             stack.callback(channels.close_far_ends)
             arguments = [
                 *arguments_of(box, own, variables),
-                *("--seccomp", give(memory_file(box.filter))),
+                *("--seccomp", give(memory_file(box.filter(network=scene.network)))),
                 *("--block-fd", str(channels.hold), "--json-status-fd", str(channels.report_far)),
             ]
             given += [channels.hold, channels.report_far]
             through: tuple[str, ...] = ()
-            if self._launcher is not None:
-                given.append(self._launcher)
-                through = (f"/proc/self/fd/{self._launcher}",)
+            if (launcher := self._launchers.get(scene.network)) is not None:
+                given.append(launcher)
+                through = (f"/proc/self/fd/{launcher}",)
             # Not on the command line: that is public on the host, and the task reads it at /proc/1/cmdline.
             packed = give(memory_file("\0".join([*arguments, ""]).encode(errors="surrogateescape")))
             program = REACH.path(self.program)
@@ -98,7 +101,10 @@ class Bubblewrap:
                 channels.close()
                 raise SandboxError(f"{program} could not be started: {error.strerror}.") from error
         group = box.groups.make(scene.limits) if box.groups else None
-        return Bubblewrapped(process, channels, scene.limits, box.owner, group, asyncio.get_running_loop())
+        uplink = box.uplink if scene.network else None
+        return Bubblewrapped(
+            process, channels, scene.limits, box.owner, group, uplink, asyncio.get_running_loop()
+        )
 
 
 def find_bubblewrap() -> list[Path]:

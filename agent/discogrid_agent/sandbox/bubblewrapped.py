@@ -22,6 +22,7 @@ from discogrid_agent.sandbox.credentials import acting_as
 from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
 from discogrid_agent.sandbox.kernel_limits import box_limits, let_go_first, set_limits
 from discogrid_agent.sandbox.steps import NOT_STARTED, REPORT, Report, reports
+from discogrid_agent.uplink.attachment import Attachment, Uplink
 
 REPORT_S: Final = 2.0  # for bwrap to name its process 1, once it is to be killed; it takes a millisecond
 _REPORT_BYTES: Final = 4096  # of bwrap's status; it is two short lines
@@ -80,9 +81,10 @@ class Bubblewrapped:
         limits: Limits,
         owner: Owner | None,
         group: Group | None,
+        uplink: Uplink | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Watch `process`, a bwrap that waits at `channels`."""
+        """Watch `process`, a bwrap that waits at `channels`; `uplink` gives the box a network before it goes on."""
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
         self._process = process
@@ -90,6 +92,8 @@ class Bubblewrapped:
         self._limits = limits
         self._owner = owner
         self._group = group
+        self._uplink = uplink
+        self._attachment: Attachment | None = None
         self._killed = False
         self._reported = b""
         self._init: int | None = None  # the box's process 1
@@ -155,9 +159,15 @@ class Bubblewrapped:
         if self._group is not None:
             with suppress(OSError):  # the watch is there all the same
                 self._group.take(init)
+        if self._uplink is None:
+            self._give_word()
+        else:
+            self._attachment = Attachment(self._uplink, init, self._give_word, self.kill)
+        return True
+
+    def _give_word(self) -> None:
         self._started = self._loop.time()
         os.write(self._channels.hold, b"\0")
-        return True
 
     def _on_init_ended(self) -> None:
         assert self._init_alive is not None
@@ -170,7 +180,7 @@ class Bubblewrapped:
         """All in the box is dead; the outer bwrap has ended, or does so now."""
         self._stopped = self._loop.time()
         if self._process.poll() is not None:
-            self._finish()
+            self._detach()
             return
         outer = os.pidfd_open(self._process.pid)
 
@@ -178,9 +188,15 @@ class Bubblewrapped:
             self._loop.remove_reader(outer)
             os.close(outer)
             self._process.wait()
-            self._finish()
+            self._detach()
 
         self._loop.add_reader(outer, on_ended)
+
+    def _detach(self) -> None:
+        if self._attachment is None:
+            self._finish()
+        else:
+            self._attachment.end(self._finish)
 
     def _finish(self) -> None:
         while self._read_report():
@@ -191,6 +207,8 @@ class Bubblewrapped:
             with suppress(ChildProcessError):  # reaped by the outer bwrap, or never adopted
                 os.waitpid(self._init, os.WNOHANG)
         end = self._end(launched)
+        if self._attachment is not None:
+            end = self._attachment.close(end)
         self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _read_report(self) -> bytes:

@@ -53,6 +53,7 @@ class ConfinedBox:
     """Starts tasks through one launcher."""
 
     level = SandboxLevel.CONFINED
+    no_network = "only the strict box has one to give"
 
     def __init__(self, groups: ControlGroups | None = None) -> None:
         """SandboxError when this kernel has no Landlock, or the tasks' user cannot reach the agent's Python."""

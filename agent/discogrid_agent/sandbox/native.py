@@ -27,6 +27,7 @@ ORDERS_S: Final = 2.0  # for the program to read all that it has to know
 PROGRAMS_MAX: Final = 16  # kept, each for tasks that see something of their own at the same places
 
 Places = tuple[Shown, ...]
+Fit = tuple[bool, Places]  # with a network or without, and what is shown where
 
 
 class Native:
@@ -36,7 +37,7 @@ class Native:
 
     def __init__(self) -> None:
         """Programs are made as they are needed."""
-        self._programs: OrderedDict[Places, int] = OrderedDict()  # the one used last is last
+        self._programs: OrderedDict[Fit, int] = OrderedDict()  # the one used last is last
 
     def settle(self, _: "StrictBox") -> None:
         """See Way.settle."""
@@ -46,7 +47,7 @@ class Native:
         self, box: "StrictBox", scene: Scene, own: list[Shown], variables: dict[str, str]
     ) -> NativeBoxed:
         """See Way.start."""
-        program = self._program(box, own)
+        program = self._program(box, own, network=scene.network)
         near, far = socket.socketpair()
         near.settimeout(ORDERS_S)
         try:
@@ -70,17 +71,20 @@ class Native:
         finally:
             far.close()
         group = box.groups.make(scene.limits) if box.groups else None
-        return NativeBoxed(process, near, group, asyncio.get_running_loop())
+        uplink = box.uplink if scene.network else None
+        return NativeBoxed(process, near, group, uplink, asyncio.get_running_loop())
 
-    def _program(self, box: "StrictBox", own: list[Shown]) -> int:
+    def _program(self, box: "StrictBox", own: list[Shown], *, network: bool) -> int:
         """The descriptor of the program that shows things where `own` are shown."""
         places = tuple(replace(thing, source="") for thing in own)
-        if places in self._programs:
-            self._programs.move_to_end(places)
-            return self._programs[places]
+        fit = (network, places)
+        if fit in self._programs:
+            self._programs.move_to_end(fit)
+            return self._programs[fit]
         self._forget(PROGRAMS_MAX - 1)
-        self._programs[places] = program_file(strict_program(platform.machine(), plan_of(box, places)))
-        return self._programs[places]
+        plan = plan_of(box, places, network=network)
+        self._programs[fit] = program_file(strict_program(platform.machine(), plan))
+        return self._programs[fit]
 
     def _forget(self, kept: int) -> None:
         while len(self._programs) > kept:
@@ -88,14 +92,15 @@ class Native:
             os.close(descriptor)
 
 
-def plan_of(box: "StrictBox", own: Sequence[Shown]) -> Plan:
+def plan_of(box: "StrictBox", own: Sequence[Shown], *, network: bool = False) -> Plan:
     """What a program builds that shows what all tasks see, and `own`."""
     return Plan(
         user=box.owner or Owner(os.getuid(), os.getgid()),
         capabilities=capabilities(),
         landlock=box.landlock,
-        filter=box.filter,
+        filter=box.filter(network=network),
         before=box.before,
         own=tuple(own),
         after=box.after,
+        network=network,
     )

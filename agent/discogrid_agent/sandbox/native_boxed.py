@@ -13,6 +13,7 @@ from discogrid_agent.sandbox.control_groups import Group
 from discogrid_agent.sandbox.inside import inhabitants, shared_memory_bytes
 from discogrid_agent.sandbox.kernel_limits import let_go_first
 from discogrid_agent.sandbox.steps import FAILED, NOT_STARTED, REPORT, STARTED, reports
+from discogrid_agent.uplink.attachment import Attachment, Uplink
 
 REPORT_S: Final = 2.0  # for the program to name process 1, once it is to be killed; it takes a millisecond
 _REPORTS_BYTES: Final = 8 * REPORT.size  # it makes three at most
@@ -27,20 +28,27 @@ class NativeBoxed:
         process: "subprocess.Popen[bytes]",
         channel: socket.socket,
         group: Group | None,
+        uplink: Uplink | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Watch `process`, which reports to `channel` and ends when it has made process 1."""
+        """Watch `process`, which reports to `channel` and ends when it has made process 1.
+
+        `uplink` gives the box a network before it gets the word.
+        """
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
         self._process = process
         self._channel = channel
         self._group = group
+        self._uplink = uplink
+        self._attachment: Attachment | None = None
         self._killed = False
         self._said = b""
         self._silent = False  # nobody is left to say anything
         self._init: int | None = None  # the box's process 1
         self._init_alive: int | None = None  # its pidfd, until it is dead and all others with it
         self._started: float | None = None
+        self._stopped = 0.0
         channel.setblocking(False)
         loop.add_reader(channel, self._on_said)
 
@@ -91,28 +99,39 @@ class NativeBoxed:
         if self._group is not None:
             with suppress(OSError):  # the watch is there all the same
                 self._group.take(init)
+        if self._uplink is None:
+            self._give_word()
+        else:
+            self._attachment = Attachment(self._uplink, init, self._give_word, self.kill)
+        return True
+
+    def _give_word(self) -> None:
         self._started = self._loop.time()
         with suppress(OSError):  # it has failed: its end says so
             self._channel.send(b"\0")
-        return True
 
     def _on_init_ended(self) -> None:
         assert self._init_alive is not None
         self._loop.remove_reader(self._init_alive)
         os.close(self._init_alive)
         self._init_alive = None
-        self._finish()
+        self._stopped = self._loop.time()
+        if self._attachment is None:
+            self._finish()
+        else:
+            self._attachment.end(self._finish)
 
     def _finish(self) -> None:
         """All in the box is dead."""
-        stopped = self._loop.time()
         self._hear()
         self._channel.close()
         self._process.wait()  # it has ended, or is about to
         if self._init is not None:
             with suppress(ChildProcessError):
                 os.waitpid(self._init, 0)
-        end = self._end(0.0 if self._started is None else stopped - self._started)
+        end = self._end(0.0 if self._started is None else self._stopped - self._started)
+        if self._attachment is not None:
+            end = self._attachment.close(end)
         self.ended.set_result(end if self._group is None else self._group.close(end))
 
     def _hear(self) -> None:

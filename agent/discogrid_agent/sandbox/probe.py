@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import ifaddr
+
 from discogrid.errors import SandboxError
 from discogrid.types import Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Box, Scene
@@ -99,16 +101,16 @@ def _strict_box(groups: ControlGroups | None) -> StrictBox:
     raise SandboxError("The strict box does not work on this machine.", why="\n".join(refusals), fix=_fix())
 
 
-def try_box(box: Box, prepare: Prepare | None = None) -> str | None:
+def try_box(box: Box, prepare: Prepare | None = None, *, network: bool = False) -> str | None:
     """Run the probe's script in a box; None when the box keeps all of its promises, else the first it breaks.
 
     `prepare` is awaited before the start, for a box that would start the first task of a kind in another way; False
-    from it is a promise that is broken. Outside of a running event loop.
+    from it is a promise that is broken; `network`: the task gets one of its own. Outside of a running event loop.
     """
-    return asyncio.run(_try(box, prepare))
+    return asyncio.run(_try(box, prepare, network=network))
 
 
-async def _try(box: Box, prepare: Prepare | None) -> str | None:
+async def _try(box: Box, prepare: Prepare | None, *, network: bool) -> str | None:
     with ExitStack() as stack:
         stack.callback(box.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="discogrid-probe-")))
@@ -128,6 +130,7 @@ async def _try(box: Box, prepare: Prepare | None) -> str | None:
         arguments = (
             *(str(secret), str(listener.getsockname()[1])),
             *(os.readlink("/proc/self/ns/pid"), box.level.value),
+            *([",".join(own_addresses())] if network else []),
         )
         scene = Scene(
             work=folder / "work",
@@ -138,6 +141,7 @@ async def _try(box: Box, prepare: Prepare | None) -> str | None:
             limits=Limits(),
             stdout=far,
             stderr=far,
+            network=network,
             submitter="probe",
         )
         try:
@@ -154,10 +158,18 @@ async def _try(box: Box, prepare: Prepare | None) -> str | None:
             return f"the probe did not end within {PROBE_S:g} s"
         if end.refused is not None:
             return f"the kernel does not let it build the box: {os.strerror(end.refused)}"
+        if end.no_network:
+            return end.no_network
         said = os.read(near, _SAID_BYTES).decode(errors="replace").strip()
         if end.exit != 0:
             return said or "it was killed from outside"
         return first_broken(said)
+
+
+def own_addresses() -> list[str]:
+    """The addresses of this machine that others may know it by."""
+    found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    return [ip if isinstance(ip, str) else ip[0] for ip in found]
 
 
 def first_broken(said: str) -> str | None:

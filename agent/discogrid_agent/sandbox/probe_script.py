@@ -1,6 +1,7 @@
 """Runs inside a box: tries what a task must not do, each beside a harmless twin, and prints what came of it."""
 
 import ctypes
+import errno
 import json
 import os
 import socket
@@ -8,6 +9,13 @@ import sys
 from collections.abc import Callable
 
 SECRET, PORT, AGENT_NAMESPACE, LEVEL = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+# Of a task with a network of its own: the machine's addresses, beside the one that stands for its loopback there.
+ADDRESSES = ["10.0.2.2", "fd00::2", *sys.argv[5].split(",")] if len(sys.argv) > 5 else []
+DOCUMENTATION = "192.0.2.1"  # nobody's address
+# The option with which datagrams are told of every error: IP_RECVERR, IPV6_RECVERR.
+TELL_4 = (socket.AF_INET, socket.IPPROTO_IP, 11)
+TELL_6 = (socket.AF_INET6, socket.IPPROTO_IPV6, 25)
+LOOPBACK = ("127.", "::1")  # the task's own
 NEW_USER_NAMESPACE = 0x1000_0000
 AF_VSOCK = 40
 
@@ -37,6 +45,32 @@ def write(path: str) -> bool:
 def connect() -> bool:
     with socket.create_connection(("127.0.0.1", PORT), timeout=2):
         return True
+
+
+def reaches_machine() -> bool:
+    """Whether any address of this machine answers, even if it says that nothing listens there."""
+    return any(is_there(address) for address in ADDRESSES if not address.startswith(LOOPBACK))
+
+
+def is_there(address: str) -> bool:
+    """By datagram: it is told at once when there is no way, where a stream tries again first."""
+    family, level, errors = TELL_6 if ":" in address else TELL_4
+    with socket.socket(family, socket.SOCK_DGRAM) as made:
+        made.settimeout(2)
+        made.setsockopt(level, errors, 1)
+        try:
+            made.connect((address, PORT))
+            made.send(b"x")
+            return bool(made.recv(1))
+        except OSError as error:
+            return error.errno == errno.ECONNREFUSED  # nothing listens there, says the machine
+
+
+def has_way_out() -> bool:
+    """There is a route to the world, on which nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.connect((DOCUMENTATION, 9))
+        return bool(made.getsockname()[0])
 
 
 def talk() -> bool:
@@ -104,6 +138,8 @@ ATTEMPTS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     "make namespaces of its own": (lambda: library.unshare(NEW_USER_NAMESPACE) == 0, start_process),
 }
 
+if ADDRESSES:
+    ATTEMPTS["reach this machine by its network"] = (reaches_machine, has_way_out)
 if (
     LEVEL == "confined"
 ):  # it lives among the machine's processes; Landlock keeps it from them, see the level's own tests

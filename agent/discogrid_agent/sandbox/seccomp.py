@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 _ALLOW, _KILL, _ERROR = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
 # struct seccomp_data: number, architecture, instruction pointer, six arguments of 64 bits (both machines little-endian).
-_NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24)
+_NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, (16, 24, 32)
 
 _X32_BIT: Final = 0x4000_0000
 _NEWEST: Final = 470  # numbers from here on are newer than this list: they do not exist for a task
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 # Harmless inside own mount and network namespaces, and multiprocessing needs it.
 _ONLY_UNIX: Final = (AF_UNIX,)
+_STREAM, _DATAGRAM, _KIND_BITS = 1, 2, 0xF  # of a socket; what is above those bits are flags
+_PLAIN_PROTOCOLS: Final = (0, 6, 17)  # the kind's own, TCP, UDP
 _NEW_NAMESPACES: Final = 0x7E02_0000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 _TERMINAL_REQUESTS: Final = (0x5412, 0x541C, 0x5423)  # TIOCSTI types for the user, TIOCLINUX, TIOCSETD
 
@@ -131,10 +133,13 @@ def knows(machine: str) -> bool:
     return machine in _MACHINES
 
 
-def filter_program(machine: str, families: Sequence[int] = _ONLY_UNIX, *, shared: bool = False) -> bytes:
+def filter_program(
+    machine: str, families: Sequence[int] = _ONLY_UNIX, *, network: bool = False, shared: bool = False
+) -> bytes:
     """The filter as an array of `struct sock_filter`; KeyError for a machine it does not know.
 
-    Sockets are of `families` only; `shared`: the task lives in the namespaces of its machine.
+    Sockets are of `families` only, and with `network` plain TCP and UDP; `shared`: the task lives in the namespaces of
+    its machine.
     """
     chosen = _MACHINES[machine]
     forbidden = _FORBIDDEN | (_FORBIDDEN_WHERE_SHARED if shared else {})
@@ -160,7 +165,7 @@ def filter_program(machine: str, families: Sequence[int] = _ONLY_UNIX, *, shared
         *(_step(_EQUAL, family, len(families) - at, 0) for at, family in enumerate(families)),
         _step(_RETURN, _ERROR | errno.EAFNOSUPPORT),
     ]
-    program += _when(chosen.socket, 0, of_families)
+    program += _when(chosen.socket, 0, [*(_plain_internet() if network else []), *of_families])
     program += _when(chosen.socketpair, 0, of_families)
     if shared:  # limits of its own; not those of the owner's programs
         program += _when(chosen.prlimit, 0, [_step(_EQUAL, 0, 1, 0), _step(_RETURN, _ERROR | errno.EPERM)])
@@ -203,6 +208,26 @@ _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
 _library = ctypes.CDLL(None, use_errno=True)
 _system_call = _library.syscall
 _prctl = _library.prctl
+
+
+def _plain_internet() -> list[bytes]:
+    """With the family at hand: of IP's, streams and datagrams alone, neither raw packets nor other protocols."""
+    refuse = _step(_RETURN, _ERROR | errno.EPROTONOSUPPORT)
+    protocols = [
+        _step(_EQUAL, protocol, len(_PLAIN_PROTOCOLS) - at, 0) for at, protocol in enumerate(_PLAIN_PROTOCOLS)
+    ]
+    checks = [
+        _step(_LOAD, _ARGUMENT[1]),
+        _step(_AND, _KIND_BITS),
+        _step(_EQUAL, _STREAM, 2, 0),
+        _step(_EQUAL, _DATAGRAM, 1, 0),
+        refuse,
+        _step(_LOAD, _ARGUMENT[2]),
+        *protocols,
+        refuse,
+        _step(_RETURN, _ALLOW),
+    ]
+    return [_step(_EQUAL, AF_INET, 1, 0), _step(_EQUAL, AF_INET6, 0, len(checks)), *checks]
 
 
 def _when(number: int, argument: int, steps: list[bytes]) -> list[bytes]:

@@ -25,6 +25,8 @@ from discogrid_agent.sandbox.reach import REACH
 from discogrid_agent.sandbox.seccomp import filter_program
 from discogrid_agent.sandbox.system_files import PROGRAMS, make_system_files
 from discogrid_agent.sandbox.world import Shown, Thing, system_folders
+from discogrid_agent.uplink.addresses import RESOLVERS
+from discogrid_agent.uplink.attachment import Uplink
 
 
 class Way(Protocol):
@@ -59,7 +61,11 @@ class StrictBox:
         self.groups = groups
         self._interpreter = own_interpreter()
         self.python = self._interpreter.executable
-        self.filter = filter_program(platform.machine())
+        self.uplink: Uplink | None = None  # once it is proven
+        self.no_network = "that has not been tried"
+        self._filters = {
+            network: filter_program(platform.machine(), network=network) for network in (False, True)
+        }
         self.landlock = landlock.abi()  # its version; without it, the box is what namespaces make of it
         self._programs = task_programs(self._interpreter)
         roots = self._interpreter.roots
@@ -71,6 +77,7 @@ class StrictBox:
         # What every task sees, before and after what it sees of its own.
         self.before: tuple[Thing, ...] = ()
         self.after: tuple[Thing, ...] = ()
+        self._online: Path | None = None  # what a task with a network sees at /etc
         folders = (f"/etc/{PROGRAMS}", str(self.python.parent), *SYSTEM_FOLDERS)
         self.environment = {
             "HOME": "/tmp",  # noqa: S108 - a folder on disk of this attempt alone
@@ -83,6 +90,9 @@ class StrictBox:
         """See Box.settle."""
         system_files = folder / "system"
         make_system_files(system_files, self._programs)
+        if self.uplink is not None:
+            self._online = folder / "system-online"
+            make_system_files(self._online, self._programs, resolvers=RESOLVERS)
         if self.owner is not None:
             folder.chmod(0o711)
             REACH.show(folder)
@@ -96,11 +106,17 @@ class StrictBox:
             raise AssertionError("a box dies with the thread that starts it: start it on the main thread")
         assert self.before, "settle the box first"
         self.check_mounts(scene)
+        if scene.network and self.uplink is None:
+            raise SandboxError(f"The task needs a network of its own: {self.no_network}.")
         return self.way.start(self, scene, self.own(scene), self.variables(scene))
 
     def own(self, scene: Scene) -> list[Shown]:
         """What this task sees beside what all see."""
-        own = [
+        own: list[Shown] = []
+        if scene.network:
+            assert self._online is not None, "settle the box once it is proven"
+            own.append(Shown.at(self._online, "/etc"))
+        own += [
             Shown.at(scene.temporary, "/tmp", writable=True),  # noqa: S108
             Shown.at(scene.work, "/local", writable=True),
         ]
@@ -109,6 +125,10 @@ class StrictBox:
                 REACH.show(source)
             own.append(Shown.at(source, target))
         return own
+
+    def filter(self, *, network: bool) -> bytes:
+        """The system call filter of tasks with a network, or without."""
+        return self._filters[network]
 
     def variables(self, scene: Scene) -> dict[str, str]:
         """All variables that this task gets."""

@@ -109,6 +109,7 @@ class Plan:
     before: tuple[Thing, ...]
     own: tuple[Shown, ...]  # their sources come with the orders
     after: tuple[Thing, ...]
+    network: bool = False  # the filter is one that leaves TCP to the task
 
 
 def orders(limits: dict[int, int], sources: Sequence[str]) -> bytes:
@@ -152,7 +153,7 @@ def strict_program(machine: str, plan: Plan) -> bytes:
     steps.wait_for_word()
     if plan.landlock:
         grants = [(text(path), rights) for path, rights in strict_grants(plan.landlock)]
-        steps.restrict(grants, landlock.attributes(plan.landlock, network=False))
+        steps.restrict(grants, landlock.attributes(plan.landlock, network=plan.network))
     steps.filter_calls(plan.filter)
     table.add("prctl", _DUMPABLE, 0)  # the task may not look into process 1; its own program undoes it
     task = table.add("clone", signal.SIGCHLD)

@@ -6,6 +6,7 @@ It is a folder of copies, so that one mount shows it; `programs` in it is the fi
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -15,25 +16,41 @@ PROGRAMS: Final = "discogrid/bin"  # below /etc
 
 # Read by loaders and libraries on behalf of every program; readable by everyone, and about nobody.
 _COPIED: Final = ("alternatives", "fonts", "ld.so.cache", "localtime", "mime.types", "os-release")
+_COPIED_ONLINE: Final = (
+    *("protocols", "services", "ssl/certs", "ssl/openssl.cnf"),
+    *("pki/ca-trust/extracted", "pki/tls/certs", "pki/tls/cert.pem", "pki/tls/openssl.cnf"),
+)
+_SERVICES: Final = "passwd: files\ngroup: files\nhosts: {hosts}\n"
 _WRITTEN: Final = {
     "group": f"root:x:0:\ntask:x:{TASK_ID}:\nnogroup:x:65534:\n",
     "hostname": f"{HOST_NAME}\n",
     "hosts": f"127.0.0.1 localhost {HOST_NAME}\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "nsswitch.conf": _SERVICES.format(hosts="files"),
     "passwd": "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
     f"task:x:{TASK_ID}:{TASK_ID}:task:/tmp:/bin/sh\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
 }
+_WRITTEN_ONLINE: Final = {"nsswitch.conf": _SERVICES.format(hosts="files dns")}
 
 
-def make_system_files(folder: Path, programs: dict[str, Path], system: Path = Path("/etc")) -> None:
-    """Fill `folder` afresh; `programs` are linked into its PATH folder by name."""
+def make_system_files(
+    folder: Path, programs: dict[str, Path], system: Path = Path("/etc"), *, resolvers: Iterable[str] = ()
+) -> None:
+    """Fill `folder` afresh; `programs` are linked into its PATH folder by name.
+
+    `resolvers`: addresses that tell names on the network; with them come the authorities that prove who answers.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder.chmod(0o755)  # whatever the agent's umask: the task's user is another one when the agent is root
-    for name in [*_COPIED, *sorted(path.name for path in system.glob("python3*"))]:
+    servers = "".join(f"nameserver {address}\n" for address in resolvers)
+    online = _COPIED_ONLINE if servers else ()
+    for name in [*_COPIED, *online, *sorted(path.name for path in system.glob("python3*"))]:
+        for above in reversed((folder / name).relative_to(folder).parents[:-1]):
+            (folder / above).mkdir(mode=0o755, exist_ok=True)
         _copy_public(system / name, folder / name)
-    for name, text in _WRITTEN.items():
+    written = _WRITTEN | (_WRITTEN_ONLINE | {"resolv.conf": servers} if servers else {})
+    for name, text in written.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o644)
     path_folder = folder / PROGRAMS

@@ -32,6 +32,7 @@ class Unboxed:
     """Starts tasks as they are."""
 
     level = SandboxLevel.NONE
+    no_network = "only the strict box has one to give"
     owner: Owner | None = None
 
     def __init__(self) -> None:

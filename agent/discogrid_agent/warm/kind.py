@@ -42,7 +42,13 @@ class Kind:
     @classmethod
     def of(cls, scene: Scene, python: str) -> tuple[Self, bytes] | None:
         """The kind of a task that waits to be started, and its script; None for one that starts cold."""
-        if scene.shown or not scene.submitter or len(scene.command) < 2 or scene.command[0] != python:
+        if (
+            scene.shown
+            or scene.network
+            or not scene.submitter
+            or len(scene.command) < 2
+            or scene.command[0] != python
+        ):
             return None
         name = scene.command[1]
         if not name.endswith(".py"):

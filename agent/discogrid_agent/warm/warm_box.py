@@ -38,6 +38,11 @@ class WarmBox:
         self._seen: OrderedDict[Kind, bool] = OrderedDict()  # False: it cannot be warm
         self._look: asyncio.TimerHandle | None = None
 
+    @property
+    def no_network(self) -> str:
+        """See Box.no_network."""
+        return self._cold.no_network
+
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
         self.close()

@@ -260,7 +260,7 @@ def _settings(box: StrictBox, kind: Kind) -> dict[str, object]:
         "script": kind.script_name,
         "environment": {**box.environment, "PWD": startup.WORK, **dict(kind.environment)},
         "channel": CHANNEL,
-        "filter": box.filter,
+        "filter": box.filter(network=False),
         "landlock": _landlock(box.landlock),
         "shared_bytes": SHARED_MEMORY_BYTES,
         "capabilities": capabilities(),
