@@ -103,11 +103,13 @@ def test_what_was_signed_in_the_version_before_is_verified_today() -> None:
 # Whole jobs with those who speak nothing newer.
 
 
-async def test_an_agent_of_the_version_before_works_through_a_whole_job(
-    house: House, elders: Any, grid: Cast, tmp_path: Path
+@pytest.mark.parametrize("protocol", range(PROTOCOL_OLDEST, PROTOCOL))
+async def test_an_agent_of_a_version_before_works_through_a_whole_job(
+    house: House, elders: Any, grid: Cast, tmp_path: Path, protocol: int
 ) -> None:
+    """What agents say has not changed from protocol 1 to 2."""
     agent = elders(grid.agent)
-    agent.hello("agent")
+    agent.hello("agent", protocol=protocol)
     welcome = await agent.next("welcome")
     assert open_roster(welcome.payload[0], grid.owner.public, welcome.said["clock"]).grid == grid.roster.grid
     agent.say("heartbeat", holds=[])
