@@ -16,7 +16,7 @@ from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, 
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
-DURATIONS_MAX = 1_000_000  # of one kind of task, that are looked up
+RUN_TIMES_MAX = 1_000_000  # that are remembered, the newest; older ones go when the file is opened
 
 _TABLES = """
 create table if not exists jobs (
@@ -32,9 +32,9 @@ create table if not exists results (
     primary key (job, idx)
 ) without rowid;
 create table if not exists agents (name text primary key) without rowid;
-create table if not exists durations (
-    kind text not null, input text not null, seconds real not null, primary key (kind, input)
-) without rowid;
+create table if not exists run_times (
+    age integer primary key, kind text not null, input text not null, seconds real not null, unique (kind, input)
+);
 create table if not exists archives (digest text primary key, bytes blob not null);
 """
 
@@ -94,6 +94,9 @@ class Journal:
                 )
             self._db.executescript(_TABLES)
             self._db.execute(f"pragma user_version={SCHEMA_VERSION}")
+            self._db.execute(
+                "delete from run_times where age <= (select max(age) from run_times) - ?", (RUN_TIMES_MAX,)
+            )
         except sqlite3.Error as error:
             self._db.close()
             raise _unusable(path, error) from None
@@ -199,7 +202,9 @@ class Journal:
 
     def learn(self, kind: str, task: str, seconds: float) -> None:
         """A task of this kind took so long, as it may the next time."""
-        self._write("insert or replace into durations values (?, ?, ?)", (kind, task, seconds))
+        self._write(
+            "insert or replace into run_times (kind, input, seconds) values (?, ?, ?)", (kind, task, seconds)
+        )
 
     # -- reading
 
@@ -209,9 +214,9 @@ class Journal:
         return tuple(AgentId(name) for (name,) in rows)
 
     def durations(self, kind: str) -> dict[str, float]:
-        """Seconds that tasks of this kind took, the newest of each: at most DURATIONS_MAX."""
+        """Seconds that tasks of this kind took, the newest of each: at most RUN_TIMES_MAX."""
         rows = self._db.execute(
-            "select input, seconds from durations where kind = ? limit ?", (kind, DURATIONS_MAX)
+            "select input, seconds from run_times where kind = ? limit ?", (kind, RUN_TIMES_MAX)
         )
         return dict(rows.fetchall())
 

@@ -171,3 +171,41 @@ def test_a_journal_where_no_file_can_be_is_named_with_what_to_do(tmp_path: Path)
         Journal(tmp_path / "missing" / "journal.sqlite")
     with pytest.raises(DiscogridError, match="cannot be used"):
         Journal(tmp_path)
+
+
+def test_run_times_are_remembered_the_newest_of_each_task_and_not_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    for task, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("c", 4.0)):
+        journal.learn("kind", task, seconds)
+    journal.learn("another", "a", 9.0)
+    assert journal.durations("kind") == {"a": 3.0, "b": 2.0, "c": 4.0}
+    monkeypatch.setattr("discogrid_coordinator.journal.RUN_TIMES_MAX", 3)
+    journal = reopened(journal, path)
+    assert journal.durations("kind") == {"a": 3.0, "c": 4.0}
+    assert journal.durations("another") == {"a": 9.0}
+    journal.close()
+
+
+def test_the_agents_that_were_here_are_known_after_a_restart(path: Path) -> None:
+    journal = Journal(path)
+    for name in ("cellar", "attic", "attic"):
+        journal.add_agent(AgentId(name))
+    journal.drop_agent(AgentId("cellar"))
+    journal = reopened(journal, path)
+    assert journal.agents() == ("attic",)
+    journal.close()
+
+
+def test_a_job_that_the_grid_held_is_held_after_a_restart_until_it_is_released(path: Path) -> None:
+    journal = Journal(path)
+    journal.add_job(job())
+    journal.hold_job(JOB, "its first 3 tasks failed alike")
+    journal = reopened(journal, path)
+    [kept] = journal.jobs()
+    assert (kept.held, kept.state, kept.reason) == (True, JobState.HELD, "its first 3 tasks failed alike")
+    journal.release_job(JOB)
+    [kept] = journal.jobs()
+    assert (kept.held, kept.state, kept.reason) == (False, JobState.QUEUED, "")
+    journal.close()

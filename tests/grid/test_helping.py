@@ -116,3 +116,17 @@ def test_a_job_whose_first_tasks_fail_alike_is_held_and_may_be_released(machine:
     assert machine.run("release", job["id"]).returncode == 0
     assert machine.run("wait", job["id"]).returncode == 1
     assert machine.document("ls")["jobs"][0]["counts"]["failed"] == 9
+
+
+def test_what_took_long_the_last_time_goes_first_the_next_time(machine: Machine) -> None:
+    machine.coordinate()
+    machine.lend(1)
+    machine.write("nap.py", ONE_S + WRITE)
+    inputs(machine, 0.1, 1.0, 0.5)
+    order: list[list[object]] = []
+    for _ in range(2):
+        job = machine.run("submit", "-d", "nap.py", "in*.txt").stdout.strip()
+        assert machine.run("wait", job).returncode == 0
+        started = {str(task["started"]): task["index"] for task in tasks(machine, job)}
+        order.append([started[when] for when in sorted(started)])
+    assert order == [[0, 1, 2], [1, 2, 0]]
