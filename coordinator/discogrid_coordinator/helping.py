@@ -19,6 +19,7 @@ from discogrid_coordinator.queues import Agent, Hold, Job, runs_of
 class Request:
     """What an agent was asked to give back, and for whom."""
 
+    victim: Agent
     holds: list[Hold]
     thief: Agent | None
     due: float
@@ -70,9 +71,10 @@ class Helping:
             if self._floor.jobs.get(job.id) is job:
                 self._floor.slowed[job] = None
 
-    def answered(self, nonce: int) -> None:
-        """The agent has given back what it could."""
-        if nonce in self._requests:
+    def answered(self, agent: Agent, nonce: int) -> None:
+        """The agent has given back what it could; an answer to what another one was asked is none."""
+        request = self._requests.get(nonce)
+        if request is not None and request.victim is agent:
             self._close(nonce)
 
     def take_back(self, job: Job, now: float) -> None:
@@ -130,7 +132,7 @@ class Helping:
         if thief is not None:
             thief.recalls += 1
         self._nonce += 1
-        self._requests[self._nonce] = Request(holds, thief, now + policies.RECALL_S)
+        self._requests[self._nonce] = Request(victim, holds, thief, now + policies.RECALL_S)
         self._floor.actions.append(Recall(victim.name, tuple(runs_of(holds)), self._nonce))
 
     def _close(self, nonce: int) -> None:

@@ -541,7 +541,7 @@ class Scheduler:
             for hold in self.floor.current(agent, run):
                 self.floor.drop([hold])
                 self.floor.requeue(hold, f"given back by {name}")
-        self._helping.answered(nonce)
+        self._helping.answered(agent, nonce)
 
     def _end_task(self, job: Job, index: int, state: TaskState, reason: str, now: float) -> None:
         job.known.pop(index, None)

@@ -708,3 +708,14 @@ def test_a_late_job_that_an_agent_refuses_is_still_helped_by_others() -> None:
     grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 4), Outcome.REFUSED, "no"))
     grid.join("barn", 2)
     assert {one.index for one in grid.live[BARN]} == {3, 4}
+
+
+def test_an_agent_cannot_answer_a_recall_of_another() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 2)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 1),)))
+    [recall] = [action for action in grid.join("barn", 1) if isinstance(action, events.Recall)]
+    assert grid.tell(events.TasksReturned(BARN, (), nonce=recall.nonce)) == []
+    again = grid.tell(events.TasksReturned(ATTIC, recall.runs, nonce=recall.nonce))
+    assert assigned(again) == {BARN: 1}
