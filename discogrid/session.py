@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -60,6 +61,15 @@ QUEUE_PUSHES_MAX = 10_000
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked and is not answered yet; every one may be asked twice and does what it does once."""
+
+    message: Message
+    payload: tuple[bytes, ...]
+    answer: asyncio.Future[Received]
+
+
 class Session:
     """One connection of a client. Use `async with Session(grid, "program") as session`."""
 
@@ -73,7 +83,7 @@ class Session:
         self._program = program
         self._session = secrets.token_hex(8)
         self._requests = 0
-        self._answers: dict[int, asyncio.Future[Received]] = {}
+        self._questions: dict[int, Question] = {}
         self._pushes: dict[int, asyncio.Queue[Received | DiscogridError]] = {}
         self._silence = Silence(time.monotonic())
         self._published = False
@@ -116,16 +126,16 @@ class Session:
         """The answer to what `build` makes of a request number; the refusal is raised, GridError when none comes in time."""
         self._requests += 1
         request = self._requests
-        waiting: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        self._answers[request] = waiting
-        if not self._channel.send(build(request), *payload):
+        asked = Question(build(request), payload, asyncio.get_running_loop().create_future())
+        if not self._channel.send(asked.message, *payload):
             raise self._unreachable("the line to the coordinator is full")
+        self._questions[request] = asked
         try:
-            return await asyncio.wait_for(waiting, timeout)
+            return await asyncio.wait_for(asked.answer, timeout)
         except TimeoutError:
             raise self._unreachable(f"the coordinator did not answer within {timeout:.0f} s") from None
         finally:
-            self._answers.pop(request, None)
+            self._questions.pop(request, None)
 
     @asynccontextmanager
     async def pushed(self, build: Callable[[int], Message]) -> AsyncIterator[AsyncIterator[Received]]:
@@ -233,8 +243,7 @@ class Session:
                     self._share_roster(received)
                     self._on_welcome(message)
                 case Resync():
-                    self._hello()
-                    self._end_pushes(self._gone())
+                    self._on_resync()
                 case RosterPushed():
                     self._grid.keeper.exchange(received.payload, time.time())
                 case Refused(request=0):
@@ -247,6 +256,14 @@ class Session:
                     self._answer(message.request, received)
                 case _:
                     pass  # HeartbeatSeen and whatever a newer coordinator may say
+
+    def _on_resync(self) -> None:
+        """It was started again, and has thrown away what it was asked before this greeting."""
+        self._hello()
+        self._end_pushes(self._gone())
+        for question in self._questions.values():
+            if not question.answer.done():
+                self._channel.send(question.message, *question.payload)
 
     def _refused(self, refused: Refused) -> None:
         """We are not let in; or we were, and are put out."""
@@ -278,14 +295,13 @@ class Session:
             queue.put_nowait(pushed)
 
     def _answer(self, request: int, received: Received) -> None:
-        waiting = self._answers.pop(request, None)
-        if waiting is None or waiting.done():
+        question = self._questions.pop(request, None)
+        if question is None or question.answer.done():
             return
         if isinstance(received.message, Refused):
-            refused = received.message
-            waiting.set_exception(refusal(refused))
+            question.answer.set_exception(refusal(received.message))
         else:
-            waiting.set_result(received)
+            question.answer.set_result(received)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         if self.welcome is not None and self.welcome.blob_endpoint != welcome.blob_endpoint:
@@ -330,9 +346,9 @@ class Session:
     def _end_all(self, error: DiscogridError) -> None:
         """Whoever waits for the coordinator hears that there will be nothing."""
         self._end_pushes(error)
-        for waiting in self._answers.values():
-            if not waiting.done():
-                waiting.set_exception(error)
+        for question in self._questions.values():
+            if not question.answer.done():
+                question.answer.set_exception(error)
 
     def _gone(self) -> GridError:
         return self._unreachable("the coordinator is gone")

@@ -1,5 +1,6 @@
 """Who may do what, on every message: a live roster, roles, other members' jobs, blobs and quotas; over real sockets."""
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from discogrid.messages import (
     TasksStarted,
     Welcome,
 )
+from discogrid.session import ANSWER_S
 from discogrid.submission import Prepared
 from discogrid.transfer import BlobClient
 from discogrid.transfer.client import Patience
@@ -434,3 +436,17 @@ async def test_a_blob_is_taken_from_whose_job_waits_for_it_and_from_who_holds_a_
 def prepared_by(grid: Cast, identity: Identity, folder: Path) -> Prepared:
     """A true job of another submitter."""
     return prepared(replace(grid, submitter=identity), folder)
+
+
+async def test_a_client_that_the_coordinator_has_forgotten_is_answered_at_once(
+    grid: Cast, tmp_path: Path
+) -> None:
+    async with (
+        serving(grid, tmp_path / "coordinator") as house,
+        client(grid, house, grid.submitter) as user,
+    ):
+        job = await user.submit(prepared(grid, tmp_path / "job"))
+        [peer] = house.server._engine.peers.clients()
+        house.server._engine.peers.remove(peer)  # as after a restart that the line has outlived
+        jobs = await asyncio.wait_for(user.jobs(), ANSWER_S / 3)
+        assert [each.id for each in jobs] == [job]
