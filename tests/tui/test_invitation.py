@@ -186,9 +186,7 @@ def test_who_was_not_let_in_and_who_has_kept_nothing_is_told() -> None:
 def test_a_machine_joins_by_a_code_that_a_real_dashboard_shows(tmp_path: Path) -> None:
     with closing(Machine(tmp_path / "host")) as host, closing(Machine(tmp_path / "guest")) as guest:
         host.coordinate()
-        with terminal(
-            "discogrid", "tui", size=(110, 30), DISCOGRID_HOME=str(host.home), ESCDELAY="1"
-        ) as screen:  # or the key after Escape may be taken for a part of it
+        with terminal("discogrid", "tui", size=(110, 30), DISCOGRID_HOME=str(host.home)) as screen:
             screen.until("live")
             screen.press("I")
             screen.until("while this is shown")
@@ -198,7 +196,7 @@ def test_a_machine_joins_by_a_code_that_a_real_dashboard_shows(tmp_path: Path) -
             assert joined.returncode == 0, joined.stderr
             screen.until("the code is used")
             screen.press("\x1b")
-            screen.until("No jobs yet. Send the first one:")
+            screen.until("discogrid demo")  # which the sheet hid: a key too early would be a part of the escape
             screen.press("q")
             assert screen.ended() == 0
         assert guest.run("status").returncode == 0

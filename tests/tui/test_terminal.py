@@ -57,7 +57,7 @@ class Terminal:
     def ended(self) -> int:
         limit = time.monotonic() + ANSWER_S_MAX
         while self.child.poll() is None:
-            assert time.monotonic() < limit
+            assert time.monotonic() < limit, f"still there: {self.text()[-2000:]}"
             if select.select([self.master], [], [], 0.05)[0]:
                 self.seen += os.read(self.master, 65536)
         return self.child.returncode

@@ -39,6 +39,7 @@ class Sheet(ModalScreen[None]):
         super().__init__()
         self._title = title
         self._subtitle = closing
+        self._lines = lines
         self._text = Static(_grid(lines))
 
     def compose(self) -> ComposeResult:
@@ -49,8 +50,10 @@ class Sheet(ModalScreen[None]):
             yield self._text
 
     def show(self, lines: list[Line]) -> None:
-        """Other lines from now on."""
-        self._text.update(_grid(lines))
+        """These lines from now on; the same ones again cost no paint."""
+        if lines != self._lines:
+            self._lines = lines
+            self._text.update(_grid(lines))
 
     def action_scroll(self, lines: int) -> None:
         """Move the text under the frame."""
