@@ -131,7 +131,8 @@ class Session:
             raise self._unreachable("the line to the coordinator is full")
         self._questions[request] = asked
         try:
-            return await asyncio.wait_for(asked.answer, timeout)
+            async with asyncio.timeout(timeout):
+                return await asked.answer
         except TimeoutError:
             raise self._unreachable(f"the coordinator did not answer within {timeout:.0f} s") from None
         finally:
@@ -195,7 +196,8 @@ class Session:
         self._hello()
         searching = asyncio.create_task(self._search())
         try:
-            await asyncio.wait_for(asyncio.shield(greeted), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.shield(greeted)
         finally:
             searching.cancel()
             await asyncio.wait({searching})
@@ -206,7 +208,8 @@ class Session:
             await asyncio.to_thread(ensure_own_grid)
             self._hello()
             try:
-                await asyncio.wait_for(asyncio.shield(greeted), CONNECT_S / OWN_TRIES)
+                async with asyncio.timeout(CONNECT_S / OWN_TRIES):
+                    await asyncio.shield(greeted)
             except TimeoutError:
                 if attempt == OWN_TRIES:
                     raise

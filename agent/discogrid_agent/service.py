@@ -232,7 +232,8 @@ class Service:
         while (left_s := self._silence.due - self._loop.time()) > 0:
             self._line_changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._line_changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._line_changed.wait()
 
     async def _listen_for_silence(self) -> None:
         while True:

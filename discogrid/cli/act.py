@@ -33,7 +33,8 @@ def wait(console: Console, choice: GridChoice, job: str, timeout: float | None, 
     async def stay(client: AsyncClient) -> Outcome:
         found = await find_job(client, job)
         try:
-            return await asyncio.wait_for(follow(console, client, found.id, Stay()), timeout)
+            async with asyncio.timeout(timeout):
+                return await follow(console, client, found.id, Stay())
         except TimeoutError:
             view = await client.job(found.id)
             raise WaitTimeout(

@@ -209,8 +209,9 @@ class Follower:
                 f"  discogrid cancel {job}    stops it"
             )
             try:
-                if await asyncio.wait_for(ended_first(following, interrupts), DETACH_S):
-                    return None
+                async with asyncio.timeout(DETACH_S):
+                    if await ended_first(following, interrupts):
+                        return None
             except TimeoutError:
                 return Outcome(self._job, None, ExitCode.INTERRUPTED)
         self._narration.say(f"Cancelling job {job}…")

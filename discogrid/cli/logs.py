@@ -179,7 +179,8 @@ class Reader:
             with suppress(TimeoutError, StopAsyncIteration):
                 end = time.monotonic() + SO_FAR_S
                 while time.monotonic() < end:
-                    pushed, content = await asyncio.wait_for(anext(chunks), SETTLE_S)
+                    async with asyncio.timeout(SETTLE_S):
+                        pushed, content = await anext(chunks)
                     if pushed.state is not None:
                         break
                     self._live(task, pushed.attempt, pushed.stream, pushed.offset, content)

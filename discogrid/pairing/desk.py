@@ -7,6 +7,7 @@ waiting in between: a use is claimed before anybody hears of it, and a wrong gue
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from discogrid.errors import DiscogridError, SignatureRefused
@@ -97,10 +98,9 @@ class Desk:
         while (reason := self.state(nameplate)) is None:
             self._changed.clear()
             left_s = self._invitations[nameplate].expires - loop.time()
-            try:
-                await asyncio.wait_for(self._changed.wait(), max(left_s, 1.0))
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(left_s, 1.0)):
+                    await self._changed.wait()
         return reason
 
     # -- one call

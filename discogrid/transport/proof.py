@@ -37,7 +37,8 @@ async def proves_key(endpoint: str, keys: CurveKeys, server_key: bytes) -> bool:
     reader = Reader(monitor, take)
     try:
         socket.connect(endpoint)
-        return await asyncio.wait_for(outcome, (CONNECT_MS + HANDSHAKE_MS) / 1000)
+        async with asyncio.timeout((CONNECT_MS + HANDSHAKE_MS) / 1000):
+            return await outcome
     except (TimeoutError, zmq.ZMQError):  # ZMQError: what was announced is no address
         return False
     finally:

@@ -376,6 +376,22 @@ async def test_an_owner_whose_disk_is_full_lets_nobody_in_and_the_invitation_end
         assert await house.desk.ended(code.nameplate) is Reason.USED
 
 
+@pytest.mark.parametrize("steps", range(5))
+async def test_an_invitation_can_be_withdrawn_in_the_very_moment_in_which_something_comes_of_it(
+    steps: int,
+) -> None:
+    async with inviting() as house:
+        waiting = asyncio.create_task(house.desk.ended(house.code().nameplate))
+        await asyncio.sleep(0.01)
+        house.desk._changed.set()
+        for _ in range(steps):  # of the event loop, between the two
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=3.0)
+        assert done, "the withdrawal was lost"
+        assert waiting.cancelled()
+
+
 async def test_guesses_at_a_token_do_not_burn_it_and_do_not_fill_the_terminal() -> None:
     async with inviting() as house:
         token = token_of(house)

@@ -196,7 +196,9 @@ def test_a_machine_joins_by_a_code_that_a_real_dashboard_shows(tmp_path: Path) -
             assert joined.returncode == 0, joined.stderr
             screen.until("the code is used")
             screen.press("\x1b")
-            screen.until("discogrid demo")  # which the sheet hid: a key too early would be a part of the escape
+            screen.until(
+                "discogrid demo"
+            )  # which the sheet hid: a key too early would be a part of the escape
             screen.press("q")
             assert screen.ended() == 0
         assert guest.run("status").returncode == 0

@@ -151,7 +151,8 @@ async def _try(box: Box, prepare: Prepare | None, *, network: bool) -> str | Non
         finally:
             os.close(far)
         try:
-            end = await asyncio.wait_for(asyncio.shield(boxed.ended), PROBE_S)
+            async with asyncio.timeout(PROBE_S):
+                end = await asyncio.shield(boxed.ended)
         except TimeoutError:
             boxed.kill()
             await boxed.ended
