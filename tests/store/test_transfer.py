@@ -651,7 +651,9 @@ async def test_a_stranger_is_not_let_in(opened: Line) -> None:
 # -- interruptions
 
 
-async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(opened: Line) -> None:
+async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(
+    opened: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content, digest = content_of(40 * CHUNK_BYTES)
     remote = opened.store("remote")
     remote.put_bytes(content)
@@ -661,6 +663,7 @@ async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(opened:
     def count(_peer: str, _digest: Digest) -> bool:
         asked_before.append(1)
         if len(asked_before) == 32:  # of 40; all but a window of 16 have arrived by then
+            monkeypatch.setattr(server._channel, "send", lambda *_, **__: False)  # the rest never leaves
             half.set()
         return True
 
@@ -677,8 +680,7 @@ async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(opened:
     await opened.serve_again(remote, count_after)
     async with asyncio.timeout(SOON_S):
         assert (await getting).read_bytes() == content
-    assert asked_after, "the restart came too late to interrupt anything"
-    assert len(asked_after) < 40  # not from the start
+    assert 0 < len(asked_after) < 40  # not from the start
 
 
 async def test_a_put_starts_anew_after_the_server_was_restarted(opened: Line) -> None:
