@@ -1,7 +1,8 @@
 """Joins the pure scheduler to what it decides about: jobs, journal, books, blobs and the outbox.
 
-The order is the law: events are handled, their actions performed, the journal commits, and only then the outbox
-leaves. Whatever an agent or a client is told has therefore survived a kill of this process.
+The order is the law: events are handled, their actions performed, and what they leave behind is one batch: blobs to be
+on the disk first, then the rows that name them, and only then the mail. Whatever an agent or a client is told has
+therefore survived a kill of this process, and a power cut.
 """
 
 import logging
@@ -21,24 +22,33 @@ from discogrid.messages import (
     CancelTasks,
     FollowLogs,
     JobEnded,
-    Message,
     RecallTasks,
     Resync,
-    RunTasks,
     TaskDone,
     TasksCommitted,
     TasksDiscarded,
     Welcome,
 )
 from discogrid.spans import SpanSet
-from discogrid.types import AgentId, Attempt, Counts, FileRef, JobId, JobState, Outcome, Run, TaskState
+from discogrid.types import (
+    AgentId,
+    Attempt,
+    Counts,
+    Digest,
+    FileRef,
+    JobId,
+    JobState,
+    Outcome,
+    Run,
+    TaskState,
+)
 from discogrid.views import JobView
 from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
 from discogrid_coordinator.intake import Accepted, Intake, Verified
-from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
+from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Write
 from discogrid_coordinator.log_relay import LogRelay
-from discogrid_coordinator.outbox import Kind, Line, Outbox
+from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox
 from discogrid_coordinator.peers import Peer, Peers
 from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
@@ -58,6 +68,15 @@ class Pending:
     done: TaskDone
     envelope: bytes
     archive: bytes | None  # when it came inline
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What becomes durable together, and the mail that waits for it."""
+
+    blobs: Sequence[Digest]
+    writes: Sequence[Write]
+    mail: Mail
 
 
 class Engine:
@@ -89,6 +108,7 @@ class Engine:
         self._clock = clock
         self._wall = wall
         self._pending: dict[Attempt, Pending] = {}
+        self._named: dict[Digest, None] = {}  # blobs that rows name which wait to be written
         self.news = (
             False  # a job has ended since the last push: whoever waits for it need not wait for the next one
         )
@@ -112,6 +132,7 @@ class Engine:
         self.journal.add_job(
             JobRecord(accepted.id, job.digest, job.envelope, verified.packed, created, hold, state)
         )
+        self._named.update(dict.fromkeys(file.digest for file in verified.blobs()))
         self._enter(accepted, state, created)
         self.tell(_submitted(accepted, held=hold, expected=self._expected(accepted)))
         return accepted.id
@@ -130,10 +151,10 @@ class Engine:
             )
         self._pending.pop(done.attempt, None)
 
-    def settle(self, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:
-        """Make everything durable, then let it be known."""
-        self.journal.commit()
-        self.outbox.flush(send)
+    def take(self) -> Batch:
+        """All that has happened since the last time: to be made durable, then let be known."""
+        named, self._named = self._named, {}
+        return Batch(tuple(named), self.journal.take(), self.outbox.take())
 
     def push(self) -> bool:
         """Tell the watchers what has changed since the last push; True when there is more to tell."""
@@ -163,7 +184,7 @@ class Engine:
                 if peer := self.peers.agent(agent):
                     self.peers.remove(peer)
             case events.Assign(agent, run):
-                self._lines(agent, RunTasks, [run])
+                self.outbox.assign(agent, run)
             case events.Recall(agent, runs, nonce):
                 if peer := self.peers.agent(agent):
                     self.outbox.put(peer.route, RecallTasks(runs=runs, nonce=nonce))
@@ -238,10 +259,10 @@ class Engine:
             envelope=pending.envelope,
             state=TaskState.DONE if done.outcome is Outcome.SUCCEEDED else None,
         )
-        if not self.journal.put_result(record, pending.archive):
-            return
+        self.journal.put_result(record, pending.archive)
         if done.archive is not None and pending.archive is None:
             self.store.pin(done.archive, results_of(attempt.job))
+            self._named[done.archive] = None
         self.books.note_result(record)
         if record.state is TaskState.DONE and (accepted := self.intake.get(attempt.job)) is not None:
             file = accepted.verified.inputs[attempt.index]

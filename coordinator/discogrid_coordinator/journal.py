@@ -1,13 +1,12 @@
 """What must survive a restart of the coordinator: jobs, results and small archives, in SQLite.
 
-Writes are collected and become one transaction at `commit`, which the server calls before it lets any message out:
-persist, then send. WAL with synchronous=NORMAL keeps every commit through a kill of this process; power loss is the
-business of the durable journal that comes with recovery of running work.
+Law of the file: a write only waits here, until `take` gathers what waits and `write` makes it one transaction that
+survives the kill of this process and a power cut (WAL, synchronous=FULL). Readers see what was written, nothing else.
 """
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,9 @@ from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
 RUN_TIMES_MAX = 1_000_000  # that are remembered, the newest; older ones go when the file is opened
+
+Write = tuple[str, tuple[object, ...]]
+"""A statement and its values."""
 
 _TABLES = """
 create table if not exists jobs (
@@ -74,53 +76,54 @@ class ResultRecord:
 
 
 class Journal:
-    """One SQLite file; used by one thread."""
+    """One SQLite file. Everything is for one thread, but `write`, which is for one thread at a time, any one."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; DiscogridError when it belongs to another version or cannot be used."""
-        self._open = False
-        try:
-            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        except sqlite3.Error as error:
-            raise _unusable(path, error) from None
-        try:
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=normal")
-            version = self._db.execute("pragma user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise DiscogridError(  # noqa: TRY301
-                    f"the journal {path} was written by another version of discogrid ({version})",
-                    fix="Start that version, or move the file away to begin with an empty grid.",
-                )
-            self._db.executescript(_TABLES)
-            self._db.execute(f"pragma user_version={SCHEMA_VERSION}")
-            self._db.execute(
-                "delete from run_times where age <= (select max(age) from run_times) - ?", (RUN_TIMES_MAX,)
-            )
-        except sqlite3.Error as error:
-            self._db.close()
-            raise _unusable(path, error) from None
-        except DiscogridError:
-            self._db.close()
-            raise
+        self._waiting: list[Write] = []
+        with contextlib.ExitStack() as opened:
+            try:
+                self._writer = opened.enter_context(contextlib.closing(_connect(path)))
+                _prepare(self._writer, path)
+                # Another connection to read: one that is writing makes whoever reads by it wait for the disk.
+                self._db = opened.enter_context(contextlib.closing(_connect(path)))
+                self._db.execute("pragma query_only=on")
+            except sqlite3.Error as error:
+                raise _unusable(path, error) from None
+            opened.pop_all()
 
     def close(self) -> None:
-        """Commit what is open and close."""
-        self.commit()
+        """Close; what still waits was promised to nobody and is forgotten."""
         self._db.close()
+        self._writer.close()
+
+    def __len__(self) -> int:
+        """How many writes wait."""
+        return len(self._waiting)
+
+    def take(self) -> list[Write]:
+        """What waits, in order; it does not wait any more."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """Make these durable, all or none; sqlite3.Error when that fails."""
+        if not writes:
+            return
+        db = self._writer
+        db.execute("begin immediate")
+        try:
+            for statement, values in writes:
+                db.execute(statement, values)
+            db.execute("commit")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
+                db.execute("rollback")
+            raise
 
     def commit(self) -> None:
-        """Make everything since the last commit durable."""
-        if self._open:
-            self._db.execute("commit")
-            self._open = False
-
-    def rollback(self) -> None:
-        """Forget everything since the last commit."""
-        if self._open:
-            self._open = False
-            with contextlib.suppress(sqlite3.Error):  # SQLite may have done so itself
-                self._db.execute("rollback")
+        """Make all that waits durable, here and now."""
+        self.write(self.take())
 
     # -- writing
 
@@ -151,10 +154,10 @@ class Journal:
             "update jobs set state = ?, reason = ?, ended = ? where id = ?", (state, reason, now, job)
         )
 
-    def put_result(self, result: ResultRecord, archive: bytes | None) -> bool:
-        """Keep an attempt's end, with its archive when it came inline; False when the task was done already."""
+    def put_result(self, result: ResultRecord, archive: bytes | None) -> None:
+        """Keep an attempt's end, with its archive when it came inline, unless the task was done already."""
         attempt = result.attempt
-        done = self._write(
+        self._write(
             "insert into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " on conflict (job, idx) do update set number = excluded.number, lease = excluded.lease,"
             " agent = excluded.agent, outcome = excluded.outcome, exit = excluded.exit, started = excluded.started,"
@@ -179,9 +182,12 @@ class Journal:
                 result.state,
             ),
         )
-        if done and archive is not None and result.archive is not None:
-            self._write("insert or ignore into archives values (?, ?)", (result.archive, archive))
-        return bool(done)
+        if archive is not None and result.archive is not None:
+            self._write(
+                "insert or ignore into archives select ?, ?"
+                " where exists (select 1 from results where job = ? and idx = ? and archive = ?)",
+                (result.archive, archive, attempt.job, attempt.index, result.archive),
+            )
 
     def end_task(self, job: JobId, index: int, state: TaskState, reason: str) -> None:
         """The task ended in this state, whatever its newest attempt said."""
@@ -248,11 +254,28 @@ class Journal:
         row = self._db.execute("select bytes from archives where digest = ?", (digest,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> int:
-        if not self._open:
-            self._db.execute("begin immediate")
-            self._open = True
-        return self._db.execute(statement, values).rowcount
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        self._waiting.append((statement, values))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # The thread that writes is not the one that opens and closes.
+    return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables; DiscogridError when the file is another version's, which is left as it is."""
+    db.execute("pragma journal_mode=wal")
+    db.execute("pragma synchronous=full")
+    version = db.execute("pragma user_version").fetchone()[0]
+    if version not in (0, SCHEMA_VERSION):
+        raise DiscogridError(
+            f"the journal {path} was written by another version of discogrid ({version})",
+            fix="Start that version, or move the file away to begin with an empty grid.",
+        )
+    db.executescript(_TABLES)
+    db.execute(f"pragma user_version={SCHEMA_VERSION}")
+    db.execute("delete from run_times where age <= (select max(age) from run_times) - ?", (RUN_TIMES_MAX,))
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> DiscogridError:

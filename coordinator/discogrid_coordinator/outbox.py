@@ -1,10 +1,12 @@
 """What waits for the journal before it leaves: messages by route, and lines to agents that are joined into batches."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from discogrid.messages import (
     PROTOCOL_OLDEST,
     CancelTasks,
+    HeartbeatSeen,
     JobEnded,
     JobSpec,
     Message,
@@ -21,12 +23,30 @@ from discogrid_coordinator.peers import Peer, Peers
 ITEMS_MESSAGE_MAX = 512  # runs or attempts in one message
 LEAVES_BYTES_MAX = 4 << 20  # in one message
 
+PROMISES_NOTHING = (HeartbeatSeen,)
+"""What waits for no disk: a slow one must not make anybody believe that the coordinator is gone."""
+
 Line = Run | Attempt | JobId
-Kind = type[RunTasks] | type[CancelTasks] | type[TasksCommitted] | type[TasksDiscarded] | type[JobEnded]
+Kind = (
+    type[JobSpec]
+    | type[RunTasks]
+    | type[CancelTasks]
+    | type[TasksCommitted]
+    | type[TasksDiscarded]
+    | type[JobEnded]
+)
+
+
+@dataclass(slots=True)
+class Mail:
+    """What leaves together: messages by route, and lines to agents, each in order."""
+
+    messages: list[tuple[bytes, Message, Sequence[bytes]]] = field(default_factory=list)
+    lines: dict[AgentId, tuple[Peer, list[tuple[Kind, list[Line]]]]] = field(default_factory=dict)
 
 
 class Outbox:
-    """Everything the coordinator has to say, held until `flush`."""
+    """Everything the coordinator has to say, held until it is taken and may leave."""
 
     def __init__(
         self,
@@ -38,39 +58,64 @@ class Outbox:
         self._read = read
         self._peers = peers
         self._accepted = accepted
-        self._messages: list[tuple[bytes, Message, Sequence[bytes]]] = []
-        self._lines: dict[AgentId, list[tuple[Kind, list[Line]]]] = {}
+        self._mail = Mail()
+        self._prompt = Mail()
 
     def put(self, route: bytes, message: Message, payload: Sequence[bytes] = ()) -> None:
         """A message for one session; one that its protocol does not know is kept from it."""
         peer = self._peers.get(route)
         if message.since <= (peer.protocol if peer else PROTOCOL_OLDEST):
-            self._messages.append((route, message, payload))
+            mail = self._prompt if isinstance(message, PROMISES_NOTHING) else self._mail
+            mail.messages.append((route, message, payload))
 
     def tell(self, agent: AgentId, kind: Kind, items: Sequence[Line]) -> None:
-        """Lines for an agent, kept in order; neighbours of one kind share a message."""
-        lines = self._lines.setdefault(agent, [])
+        """Lines for the session that an agent has now, kept in order; neighbours of one kind share a message."""
+        if (peer := self._peers.agent(agent)) is None:
+            return
+        known = self._mail.lines.get(agent)
+        if known is None or known[0] is not peer:  # what an older session was to be told is out of date
+            known = self._mail.lines[agent] = (peer, [])
+        lines = known[1]
         if lines and lines[-1][0] is kind:
             lines[-1][1].extend(items)
         else:
             lines.append((kind, list(items)))
 
-    def flush(self, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:
-        """Let everything leave."""
-        messages, self._messages = self._messages, []
-        for route, message, payload in messages:
+    def assign(self, agent: AgentId, run: Run) -> None:
+        """A run for an agent, after its job if this session has not been told of that."""
+        if (peer := self._peers.agent(agent)) is None:
+            return
+        if run.job not in peer.jobs_told:
+            peer.jobs_told.add(run.job)
+            self.tell(agent, JobSpec, [run.job])
+        self.tell(agent, RunTasks, [run])
+
+    def take(self) -> Mail:
+        """All that waits; it is no more in here."""
+        mail, self._mail = self._mail, Mail()
+        return mail
+
+    def take_prompt(self) -> Mail:
+        """All that waits and may leave before anything is durable."""
+        prompt, self._prompt = self._prompt, Mail()
+        return prompt
+
+    def send(self, mail: Mail, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:
+        """Let mail leave, but for what was meant for a session that has ended since."""
+        for route, message, payload in mail.messages:
             send(route, message, payload)
-        lines, self._lines = self._lines, {}
-        for agent, parts in lines.items():
-            if (peer := self._peers.agent(agent)) is None:
+        for peer, parts in mail.lines.values():
+            if self._peers.agent(peer.name) is not peer:
                 continue
             for kind, items in parts:
-                for message, payload in self._compose(peer, kind, items):
+                for message, payload in self._compose(kind, items):
                     send(peer.route, message, payload)
 
-    def _compose(self, peer: Peer, kind: Kind, items: list[Line]) -> list[tuple[Message, Sequence[bytes]]]:
+    def _compose(self, kind: Kind, items: list[Line]) -> list[tuple[Message, Sequence[bytes]]]:
         if kind is RunTasks:
-            return self._run_tasks(peer, [item for item in items if isinstance(item, Run)])
+            return self._run_tasks([item for item in items if isinstance(item, Run)])
+        if kind is JobSpec:
+            return [self._job_spec(job) for item in items if (job := self._accepted(JobId(str(item))))]
         if kind is JobEnded:
             return [(JobEnded(job=JobId(str(item))), ()) for item in items]
         composed: list[tuple[Message, Sequence[bytes]]] = []
@@ -84,7 +129,10 @@ class Outbox:
                 composed.append((message(attempts=attempts), ()))
         return composed
 
-    def _run_tasks(self, peer: Peer, runs: list[Run]) -> list[tuple[Message, Sequence[bytes]]]:
+    def _job_spec(self, job: Accepted) -> tuple[Message, Sequence[bytes]]:
+        return JobSpec(job=job.id), (job.job.envelope, pack_small(job.job.blobs(), self._read))
+
+    def _run_tasks(self, runs: list[Run]) -> list[tuple[Message, Sequence[bytes]]]:
         composed: list[tuple[Message, Sequence[bytes]]] = []
         page: list[Run] = []
         leaves: list[bytes] = []
@@ -104,11 +152,6 @@ class Outbox:
             job = self._accepted(run.job)
             if job is None:
                 continue
-            if run.job not in peer.jobs_told:
-                close_page()
-                peer.jobs_told.add(run.job)
-                small = pack_small(job.job.blobs(), self._read)
-                composed.append((JobSpec(job=run.job), (job.job.envelope, small)))
             run_leaves, proof = job.parcel(run.start, run.stop)
             page.append(run)
             leaves.extend(run_leaves)

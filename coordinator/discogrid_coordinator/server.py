@@ -33,18 +33,20 @@ from discogrid.types import AgentId, NodeId, Role
 from discogrid_coordinator import events
 from discogrid_coordinator.agent_desk import AgentDesk
 from discogrid_coordinator.client_desk import ClientDesk
-from discogrid_coordinator.engine import Engine
+from discogrid_coordinator.engine import Batch, Engine
 from discogrid_coordinator.journal import Journal
 from discogrid_coordinator.membership import Membership
 from discogrid_coordinator.peers import CLIENT_SILENCE_S_MAX, Peer
 from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.policies import HEARTBEAT_S, LEASE_S
 from discogrid_coordinator.watches import PUSH_S
+from discogrid_coordinator.writer import Writer
 
 CLOCK_SKEW_S_MAX = 300.0
 SWEEP_S = 5.0
 STORE_BYTES_MAX = 200 << 30
 NAME_CHARACTERS_MAX = 64
+WRITES_WAITING_MAX = 100_000  # rows; beyond them nobody is heard until the disk has caught up
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,8 @@ class Server:
             clock=loop.time,
             wall=time.time,
         )
+        self._writer = Writer(journal, store, self._written)
+        closing.callback(self._writer.close)
         self._permits = Permits(self._engine)
         self._agents = AgentDesk(self._engine)
         self._clients = ClientDesk(self._engine, self._permits)
@@ -148,6 +152,7 @@ class Server:
     def _say_last_words(self) -> None:
         with self._kept():
             pass
+        self._writer.close()
         for timer in (self._timer, self._push_due):
             if timer is not None:
                 timer.cancel()
@@ -230,29 +235,43 @@ class Server:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
-        """Nobody is told what happens inside before the journal has it; when that fails, the coordinator ends.
+        """Nobody is told what happens inside before the disk has it; when that fails, the coordinator ends.
 
         To go on would be to promise what is not kept. A restart takes up what the journal has, and so all that
         anybody was told.
         """
-        if self._failure is not None:
-            yield
-            return
         try:
             yield
-            self._engine.settle(self._send)
         except sqlite3.Error as error:
-            log.critical("the journal cannot be written: %s", error)
-            self._engine.journal.rollback()
-            self._failure = DiscogridError(
-                f"the journal cannot be written: {error}",
-                why="Most likely the disk is full.",
-                fix="Free some disk space and start again: nothing that was acknowledged is lost.",
-            )
-            self.stop()
+            self._fail(_unkept(error))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Begin to write what waits, unless a batch is on its way: what comes meanwhile shares the next commit."""
+        if self._failure is not None:
+            return
+        self._engine.outbox.send(self._engine.outbox.take_prompt(), self._send)
+        if self._writer.busy:
+            if len(self._engine.journal) > WRITES_WAITING_MAX:
+                self._writer.wait()
+            return
+        batch = self._engine.take()
+        if batch.writes:
+            self._writer.begin(batch)
+        else:
+            self._engine.outbox.send(batch.mail, self._send)
+
+    def _written(self, batch: Batch, failure: BaseException | None) -> None:
+        """The batch is durable, or the disk would not have it."""
+        if failure is not None:
+            self._fail(_unkept(failure))
+        if self._failure is None:
+            self._engine.outbox.send(batch.mail, self._send)
+            self._settle()
 
     def _fail(self, failure: DiscogridError) -> None:
         """End loudly: without this nothing useful can go on."""
+        log.critical("%s", failure.what)
         self._failure = self._failure or failure
         self.stop()
 
@@ -318,6 +337,15 @@ class Server:
             return contextlib.nullcontext()
         host = self._listen.removeprefix("tcp://").rpartition(":")[0]
         return announced(self._grid.roster.grid, Role.COORDINATOR, port_of(self.endpoint), host)
+
+
+def _unkept(failure: BaseException) -> DiscogridError:
+    what = failure.what if isinstance(failure, DiscogridError) else str(failure)
+    return DiscogridError(
+        f"the journal cannot be written: {what}",
+        why="Most likely the disk is full.",
+        fix="Free some disk space and start again: nothing that was acknowledged is lost.",
+    )
 
 
 def refused(hello: Hello, node: NodeId, roster: Roster, now: float) -> Refused | None:

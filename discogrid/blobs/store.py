@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from discogrid.blobs.digests import READ_BYTES, digest_of, is_digest, short, tagged
+from discogrid.blobs.disk import sync_files, sync_folder
 from discogrid.blobs.incoming import Incoming, abandoned
 from discogrid.errors import BlobError, IntegrityError
 from discogrid.types import GIB, MIB, Digest
@@ -22,8 +23,6 @@ CAPACITY_BYTES = 64 * GIB
 FREE_FLOOR_BYTES = 256 * MIB  # what the store leaves of the disk
 INCOMING = "incoming"  # the sub-folder of blobs that are not whole yet
 BOOT = "boot"  # the file that names the boot in which the store was last opened
-
-_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class BlobStore:
@@ -41,6 +40,7 @@ class BlobStore:
         self._reserved = 0  # bytes promised to blobs that are coming in
         self._pins: dict[Digest, set[str]] = {}
         self._owned: dict[str, set[Digest]] = {}
+        self._synced: set[Digest] = set()  # known to be on the disk
         (folder / INCOMING).mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         for left in (folder / INCOMING).iterdir():
@@ -188,17 +188,21 @@ class BlobStore:
             return True
 
     def sync(self, digests: Iterable[Digest]) -> None:
-        """Wait until the disk has these blobs: many at once cost little more than one."""
-        folders = {self.folder}
-        for digest in digests:
-            path = Path(self._place(digest))
-            try:
-                _sync(path, os.O_RDWR)
-            except FileNotFoundError:
-                raise self._missing(digest) from None
-            folders.add(path.parent)
-        for folder in folders:
-            _sync_folder(folder)
+        """Wait until the disk has these blobs, each once; BlobError when one is not here, OSError of the disk."""
+        with self._lock:
+            wanted = {digest: Path(self._place(digest)) for digest in digests if digest not in self._synced}
+        if not wanted:
+            return
+        try:
+            sync_files(wanted.values())
+            sync_folder(self.folder)
+        except FileNotFoundError:
+            lost = next((digest for digest, path in wanted.items() if not path.exists()), None)
+            if lost is None:
+                raise
+            raise self._missing(lost) from None
+        with self._lock:
+            self._synced |= wanted.keys() & self._sizes.keys()
 
     # -- bookkeeping
 
@@ -278,6 +282,7 @@ class BlobStore:
     def _forget(self, digest: Digest) -> None:
         with self._lock:
             self._used -= self._sizes.pop(digest, 0)
+            self._synced.discard(digest)
 
     def _missing(self, digest: Digest) -> BlobError:
         self._forget(digest)
@@ -308,16 +313,3 @@ def _same_boot(note: Path) -> bool:
     except OSError:
         pass  # a platform that does not tell: everything is proven again
     return False
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | _BINARY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "nt":  # no such call there, and none is needed
-        _sync(folder, os.O_RDONLY)

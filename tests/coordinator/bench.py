@@ -20,6 +20,7 @@ from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.journal import Journal
 from discogrid_coordinator.peers import Peer
 from discogrid_coordinator.permits import Permits
+from discogrid_coordinator.writer import write
 from tests.coordinator.house import hello
 from tests.trust.forge import Cast, body_of, digest_of
 
@@ -85,7 +86,10 @@ class Bench:
         def send(route: bytes, message: Message, payload: Sequence[bytes]) -> None:
             self.sent.append(Sent(route, decode(encode(message)), payload))
 
-        self.engine.settle(send)
+        self.engine.outbox.send(self.engine.outbox.take_prompt(), send)
+        batch = self.engine.take()
+        write(batch, self.journal, self.store)
+        self.engine.outbox.send(batch.mail, send)
 
     def told(self, peer: Peer, kind: type[M]) -> list[M]:
         """Everything of this kind that the peer has been told, which is then forgotten."""

@@ -43,29 +43,6 @@ def restarted(bench: Bench, folder: Path) -> Bench:
     return Bench(bench.cast, folder / "coordinator")
 
 
-def test_nothing_is_said_that_was_not_kept(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, agent = bench.client(), bench.agent()
-    job = prepared(bench.cast, tmp_path / "job")
-    for path in job.files.values():
-        bench.store.put_file(path)
-    bench.settle()
-    bench.sent.clear()
-
-    def full() -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(bench.journal, "commit", full)
-    bench.hear(client, SubmitJob(request=1), job.job.envelope, pack_parts(job.leaves))
-    with pytest.raises(sqlite3.OperationalError):
-        bench.settle()
-    assert bench.sent == []
-    monkeypatch.undo()
-    assert [answer.request for answer in bench.told(client, JobAccepted)] == [1]
-    assert len(bench.told(agent, RunTasks)) == 1
-
-
 def test_a_result_is_acknowledged_when_it_is_kept(bench: Bench, tmp_path: Path) -> None:
     agent = bench.agent()
     job = prepared(bench.cast, tmp_path / "job")

@@ -54,6 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def reopened(journal: Journal, path: Path) -> Journal:
+    journal.commit()
     journal.close()
     return Journal(path)
 
@@ -108,20 +109,23 @@ def test_everything_of_a_job_comes_back(path: Path) -> None:
 
 def test_the_first_result_of_a_task_wins(path: Path) -> None:
     journal = Journal(path)
-    assert journal.put_result(result(number=2), b"first")
+    journal.put_result(result(number=2), b"first")
     late = result(number=3, archive=Digest("blake3:" + "b" * 64), envelope=b"other")
-    assert not journal.put_result(late, b"second")
+    journal.put_result(late, b"second")
+    journal.commit()
     assert journal.result(JOB, 0) == result(number=2)
     assert journal.archive(Digest("blake3:" + "b" * 64)) is None
     journal.end_task(JOB, 0, TaskState.CANCELLED, "too late")
+    journal.commit()
     assert journal.result(JOB, 0) == result(number=2)
     journal.close()
 
 
 def test_a_failed_attempt_gives_way_to_the_next(path: Path) -> None:
     journal = Journal(path)
-    assert journal.put_result(result(number=1, state=None), b"logs")
-    assert journal.put_result(result(number=2), b"zip")
+    journal.put_result(result(number=1, state=None), b"logs")
+    journal.put_result(result(number=2), b"zip")
+    journal.commit()
     assert journal.result(JOB, 0) == result(number=2)
     journal.close()
 
@@ -135,16 +139,36 @@ def test_a_task_that_ends_without_any_attempt_is_kept_too(path: Path) -> None:
     kept.close()
 
 
-def test_what_was_rolled_back_was_never_there(path: Path) -> None:
+def test_what_cannot_be_written_leaves_nothing_behind_and_stands_in_nobody_s_way(path: Path) -> None:
     journal = Journal(path)
     journal.add_job(job("aaaa"))
-    journal.commit()
-    journal.add_job(job("bbbb"))
-    journal.rollback()
-    journal.rollback()
+    journal.add_job(job("bbbb", digest=Digest("digest of aaaa")))
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.commit()
+    assert journal.jobs() == []
     journal.add_job(job("cccc"))
     journal = reopened(journal, path)
-    assert [kept.id for kept in journal.jobs()] == ["aaaa", "cccc"]
+    assert [kept.id for kept in journal.jobs()] == ["cccc"]
+    journal.close()
+
+
+def test_what_waits_is_not_read_and_what_was_taken_does_not_wait(path: Path) -> None:
+    journal = Journal(path)
+    journal.add_job(job())
+    assert (len(journal), journal.jobs()) == (1, [])
+    taken = journal.take()
+    assert len(journal) == 0
+    journal.write(taken)
+    assert journal.jobs() == [job()]
+    journal.close()
+
+
+def test_a_commit_waits_for_the_disk_and_not_only_for_its_cache(path: Path) -> None:
+    journal = Journal(path)
+    modes = [
+        journal._writer.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+    ]
+    assert modes == ["wal", 2]  # FULL
     journal.close()
 
 
@@ -180,6 +204,7 @@ def test_run_times_are_remembered_the_newest_of_each_task_and_not_for_ever(
     for task, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("c", 4.0)):
         journal.learn("kind", task, seconds)
     journal.learn("another", "a", 9.0)
+    journal.commit()
     assert journal.durations("kind") == {"a": 3.0, "b": 2.0, "c": 4.0}
     monkeypatch.setattr("discogrid_coordinator.journal.RUN_TIMES_MAX", 3)
     journal = reopened(journal, path)
@@ -206,6 +231,7 @@ def test_a_job_that_the_grid_held_is_held_after_a_restart_until_it_is_released(p
     [kept] = journal.jobs()
     assert (kept.held, kept.state, kept.reason) == (True, JobState.HELD, "its first 3 tasks failed alike")
     journal.release_job(JOB)
+    journal.commit()
     [kept] = journal.jobs()
     assert (kept.held, kept.state, kept.reason) == (False, JobState.QUEUED, "")
     journal.close()

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import pytest
 from discogrid import session, silence
 from discogrid.client import AsyncClient
 from discogrid.errors import BlobError, DiscogridError, GridError, InputError
-from discogrid.messages import Act, Answer, BlobsMissing, Query, SubmitJob, Watch, Welcome
+from discogrid.messages import Act, Answer, BlobsMissing, JobAccepted, Query, SubmitJob, Watch, Welcome
 from discogrid.types import JobId, Role
 from discogrid.wire import pack_parts
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.journal import Journal
 from tests.coordinator.house import ARRIVES_S, hello, prepared, serving
 from tests.trust.forge import Cast, cast, digest_of
+
+MANY = 20_000  # rows
 
 
 @pytest.fixture
@@ -48,11 +52,17 @@ async def test_a_journal_of_another_version_is_an_error_that_leaves_nothing_open
             pass
 
 
-@pytest.mark.parametrize("fails", ["add_job", "commit"])
+@pytest.mark.parametrize("fails", ["add_job", "write", "full", "sync"])
 async def test_a_coordinator_that_cannot_keep_what_it_is_told_ends_and_promises_nothing(
     grid: Cast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     job = prepared(grid, tmp_path / "job")
+
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
     async def until_it_ends() -> None:
         async with serving(grid, tmp_path / "coordinator") as house:
@@ -61,20 +71,23 @@ async def test_a_coordinator_that_cannot_keep_what_it_is_told_ends_and_promises_
             await caller.ask(SubmitJob(request=1), BlobsMissing, job.job.envelope, pack_parts(job.leaves))
             async with AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client:
                 await client._upload(job, tuple(job.files), lambda _: None)
-            before = getattr(Journal, fails)
-
-            def full(journal: Journal, *arguments: object) -> None:
-                if fails == "add_job" or journal._open:
-                    raise sqlite3.OperationalError("database or disk is full")
-                before(journal, *arguments)
-
-            monkeypatch.setattr(Journal, fails, full)
+            if fails == "full":  # as SQLite itself says it
+                db = house.server._engine.journal._writer
+                pages = db.execute("pragma page_count").fetchone()[0]
+                db.execute(f"pragma max_page_count={pages}")
+                for number in range(MANY):  # more than the pages there are can hold
+                    house.server._engine.journal.learn("kind", str(number), 1.0)
+            elif fails == "sync":
+                monkeypatch.setattr(os, "fsync", unreadable)
+            else:
+                monkeypatch.setattr(Journal, fails, broken)
             caller.send(SubmitJob(request=2), job.job.envelope, pack_parts(job.leaves))
-            await asyncio.wait_for(house.server._stopping.wait(), ARRIVES_S)
+            async with asyncio.timeout(ARRIVES_S):
+                await house.server._stopping.wait()
             monkeypatch.undo()
-            assert caller.heard == []
+            assert [received for received in caller.heard if isinstance(received.message, JobAccepted)] == []
 
-    with pytest.raises(DiscogridError, match="disk is full"):
+    with pytest.raises(DiscogridError, match=r"the journal cannot be written: .*(full|I/O|Input)"):
         await until_it_ends()
     async with (
         serving(grid, tmp_path / "coordinator") as house,
