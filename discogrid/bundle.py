@@ -5,8 +5,6 @@ input. Coordinator and agents both call `open_job` and `check_tasks`, each with 
 """
 
 import base64
-import ntpath
-import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -49,6 +47,7 @@ VALID_S_MAX = 7 * 86400.0  # a job's signature is good for at most this long
 CLOCK_SKEW_S_MAX = 300.0
 JOB_ID_CHARACTERS = 4  # at least
 
+_NO_BASE_NAME = re.compile(r"[/\\\0]")
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 EVER = float("-inf")  # a time before every revocation
 
@@ -256,7 +255,7 @@ def check_base_name(name: str) -> str | None:
     """Why a file of this name cannot be placed in a task's folder; None when it can."""
     if not name or name in (".", "..") or len(name.encode(errors="surrogateescape")) > NAME_BYTES_MAX:
         return "it is empty, special or longer than 255 bytes"
-    if "\0" in name or posixpath.basename(name) != name or ntpath.basename(name) != name:
+    if _NO_BASE_NAME.search(name) is not None or name[1:2] == ":":  # a drive, on Windows
         return "it holds a path separator or a NUL"
     if name == "run-result":
         return "the task writes its results into a folder of that name"

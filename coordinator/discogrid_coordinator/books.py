@@ -6,6 +6,7 @@ A task gets a row when something happens to it alone; tasks that wait or end in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol, assert_never
 
 from discogrid.spans import SpanSet
@@ -240,9 +241,13 @@ class Books:
 
     # What readers ask.
 
-    def jobs(self) -> list[JobView]:
-        """All jobs, oldest first."""
-        return [self._job_view(job) for job in self._jobs.values()]
+    def jobs(self, start: int = 0, stop: int | None = None) -> list[JobView]:
+        """The jobs `start <= place < stop` of all, oldest first."""
+        return [self._job_view(job) for job in islice(self._jobs.values(), start, stop)]
+
+    def job_count(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
 
     def job(self, job_id: JobId) -> JobView | None:
         """One job; None when there is none of that name."""

@@ -136,9 +136,9 @@ class ClientDesk:
         start, count = max(0, query.start), max(1, min(query.count, PAGE_VIEWS))
         match query.what:
             case "jobs":
-                jobs = engine.books.jobs()
-                page = first_page(jobs[start : start + count])
-                answer = Answer(request=query.request, jobs=tuple(page), more=start + len(page) < len(jobs))
+                page = first_page(engine.books.jobs(start, start + count))
+                more = start + len(page) < engine.books.job_count()
+                answer = Answer(request=query.request, jobs=tuple(page), more=more)
             case "agents":
                 agents = engine.books.agents()
                 lenders = first_page(agents[start : start + count])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -122,15 +123,22 @@ class Server:
             may_write=lambda peer, digest, size: self._permits.may_write(peer, digest, size),  # noqa: PLW0108
         )
         closing.callback(blobs.close)
-        self._engine = Engine(
-            self._grid,
-            store,
-            journal,
-            lease=secrets.randbits(31) | 1,
-            blob_endpoint=advertised(blobs.endpoint),
-            clock=loop.time,
-            wall=time.time,
+        # Before the jobs are taken up: who dials meanwhile is heard at once afterwards, instead of dialling again.
+        self._channel = Channel(
+            lambda take: transport.listen(context, self._listen, keys, doorkeeper, take), self._receive
         )
+        closing.callback(self._channel.close)
+        self.endpoint = self._channel.endpoint
+        with _collector_off():
+            self._engine = Engine(
+                self._grid,
+                store,
+                journal,
+                lease=secrets.randbits(31) | 1,
+                blob_endpoint=advertised(blobs.endpoint),
+                clock=loop.time,
+                wall=time.time,
+            )
         self._writer = Writer(journal, store, self._written)
         closing.callback(self._writer.close)
         self._permits = Permits(self._engine)
@@ -139,11 +147,6 @@ class Server:
         self._membership = Membership(self._grid, self._engine, self._clients)
         self._membership.end_jobs_of_strangers(self._grid.roster)
         closing.callback(self._grid.keeper.on_change(self._roster_changed))
-        self._channel = Channel(
-            lambda take: transport.listen(context, self._listen, keys, doorkeeper, take), self._receive
-        )
-        closing.callback(self._channel.close)
-        self.endpoint = self._channel.endpoint
         self._last_used = loop.time()
         sweeping = loop.create_task(self._sweep())
         closing.callback(sweeping.cancel)
@@ -337,6 +340,16 @@ class Server:
             return contextlib.nullcontext()
         host = self._listen.removeprefix("tcp://").rpartition(":")[0]
         return announced(self._grid.roster.grid, Role.COORDINATOR, port_of(self.endpoint), host)
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """What is made inside stays: the collector would look at all of it again and again, and free nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _unkept(failure: BaseException) -> DiscogridError:
