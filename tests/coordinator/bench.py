@@ -132,4 +132,5 @@ class Bench:
             "inline": True,
         }
         done = TaskDone(**{**known, **other})
-        self.hear(peer, TasksDone(tasks=(done,)), pack_parts([envelope]), pack_parts([archive]))
+        riders = [archive] if done.inline else []
+        self.hear(peer, TasksDone(tasks=(done,)), pack_parts([envelope]), pack_parts(riders))

@@ -7,21 +7,25 @@ import pytest
 
 from discogrid.messages import (
     Answer,
+    CancelTasks,
     GetJob,
     GetResults,
     JobAccepted,
     JobContent,
     JobEnded,
     JobSpec,
+    Message,
     Query,
     Results,
     RunTasks,
     SubmitJob,
     TasksCommitted,
     TasksStarted,
+    Welcome,
 )
-from discogrid.types import Counts, JobState, Outcome, Run, TaskState
+from discogrid.types import Attempt, Counts, JobState, Outcome, Run, TaskState
 from discogrid.wire import pack_parts, unpack_parts
+from discogrid_coordinator.engine import Batch
 from discogrid_coordinator.events import JobCancelled
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import prepared
@@ -188,3 +192,54 @@ def test_a_job_the_journal_holds_and_nobody_can_read_any_more_stops_no_other(
     after = restarted(bench, tmp_path)
     assert [job.id for job in after.engine.books.jobs()] == [good]
     assert "cannot be read" in caplog.text
+
+
+def types_to(bench: Bench, batch: Batch, route: bytes) -> list[type[Message]]:
+    """What a session is told when the mail of a batch leaves."""
+    told: list[type[Message]] = []
+    bench.engine.outbox.send(
+        batch.mail, lambda to, message, _: told.append(type(message)) if to == route else None
+    )
+    return told
+
+
+def test_a_job_that_ends_before_its_first_task_has_left_is_ended_for_the_agent_too(
+    bench: Bench, tmp_path: Path
+) -> None:
+    agent = bench.agent()
+    bench.settle()
+    id_ = bench.take(prepared(bench.cast, tmp_path / "job"))
+    first = bench.engine.take()  # the disk is slow: it does not leave yet
+    bench.engine.tell(JobCancelled(id_))
+    second = bench.engine.take()
+    assert types_to(bench, first, agent.route) == [JobSpec, RunTasks]
+    assert types_to(bench, second, agent.route) == [CancelTasks, JobEnded]
+
+
+def test_what_waits_for_an_agent_that_says_hello_again_is_not_told_to_it_any_more(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.agent(slots=1)
+    bench.settle()
+    bench.take(prepared(bench.cast, tmp_path / "job"))
+    first = bench.engine.take()
+    again = bench.agent(slots=1)  # it has nothing: whatever it was given before runs anew
+    second = bench.engine.take()
+    assert types_to(bench, first, again.route) == []
+    told = types_to(bench, second, again.route)
+    assert [kind for kind in told if kind is not Welcome] == [JobSpec, RunTasks]
+
+
+def test_the_blobs_that_rows_name_are_in_the_batch_of_those_rows(bench: Bench, tmp_path: Path) -> None:
+    agent = bench.agent()
+    job = prepared(bench.cast, tmp_path / "job")
+    id_ = bench.take(job)
+    batch = bench.engine.take()
+    assert set(batch.blobs) == set(job.files)
+    assert any("into jobs" in statement for statement, _ in batch.writes)
+    attempt = Attempt(id_, 0, 1, 7)
+    archive = bench.store.put_bytes(f"archive of {attempt}".encode())
+    bench.end(agent, job.job, attempt, inline=False)
+    batch = bench.engine.take()
+    assert batch.blobs == (archive,)
+    assert any("into results" in statement for statement, _ in batch.writes)
