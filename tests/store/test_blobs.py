@@ -1,5 +1,6 @@
 """The blob store: whole or not at all, pinned stays, the oldest goes, damage is found."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from discogrid.blobs import BlobStore, digest_of, is_digest
+from discogrid.blobs import BlobStore, digest_of, disk, is_digest
 from discogrid.errors import BlobError, InputError, IntegrityError
 from discogrid.types import MIB, Digest
 
@@ -383,3 +384,58 @@ def test_a_strange_file_in_the_folder_is_left_alone(store: BlobStore) -> None:
     again = BlobStore(store.folder)
     assert again.used_bytes == 0
     assert (store.folder / "README").exists()
+
+
+def test_what_is_on_the_disk_is_not_synced_again_unless_it_went_and_came_back(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = store.put_bytes(b"content")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    path = str(store.path(digest))
+    store.sync([digest])
+    store.sync([digest, digest])
+    assert synced.count(path) == 1
+    store.remove(digest)
+    store.put_bytes(b"content")
+    store.sync([digest])
+    assert synced.count(path) == 2
+
+
+def test_a_blob_whose_sync_failed_is_synced_again(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = store.put_bytes(b"content")
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", broken)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output"):
+                store.sync([digest])
+    store.sync([digest])
+
+
+def test_very_many_blobs_are_synced_by_one_call_and_a_missing_one_is_named(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = [store.put_bytes(b"%d" % number) for number in range(disk.SINGLY_MAX + 1)]
+    folders: list[Path] = []
+    real = disk._sync_disk_of
+
+    def watched(folder: Path) -> None:
+        real(folder)
+        folders.append(folder)
+
+    monkeypatch.setattr(disk, "_sync_disk_of", watched)
+    store.sync(digests)
+    assert len(folders) == 1
+    more = [store.put_bytes(b"more %d" % number) for number in range(disk.SINGLY_MAX)]
+    with pytest.raises(BlobError, match="is not here"):
+        store.sync([*more, digest_of(b"missing")])
+    assert len(folders) == 1
+
+
+def test_a_disk_that_cannot_be_synced_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        disk._sync_disk_of(tmp_path / "nowhere")
