@@ -131,6 +131,6 @@ class Bench:
             "archive_bytes": len(archive),
             "inline": True,
         }
+        riders = other.pop("riders", [archive])
         done = TaskDone(**{**known, **other})
-        riders = [archive] if done.inline else []
         self.hear(peer, TasksDone(tasks=(done,)), pack_parts([envelope]), pack_parts(riders))

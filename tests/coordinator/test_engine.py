@@ -239,7 +239,7 @@ def test_the_blobs_that_rows_name_are_in_the_batch_of_those_rows(bench: Bench, t
     assert any("into jobs" in statement for statement, _ in batch.writes)
     attempt = Attempt(id_, 0, 1, 7)
     archive = bench.store.put_bytes(f"archive of {attempt}".encode())
-    bench.end(agent, job.job, attempt, inline=False)
+    bench.end(agent, job.job, attempt, inline=False, riders=[])
     batch = bench.engine.take()
     assert batch.blobs == (archive,)
     assert any("into results" in statement for statement, _ in batch.writes)
