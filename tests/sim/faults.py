@@ -98,7 +98,6 @@ class Faults:
 
     def _leave(self, node: Node) -> None:
         node.stop(self._world.random.choice([StopMode.FINISH, StopMode.NOW]))
-        self._undo(60.0, node.boot)
 
     # All of them.
 

@@ -53,6 +53,7 @@ KILL_S = 0.2
 UPLOAD_S = (0.01, 2.0)
 AGAIN_S = 5.0  # after which an owner who refused a task may be asked again
 RECONNECT_S = (0.1, 4.0)
+AWAY_S = (0.5, 60.0)  # of an agent that was stopped in order
 CHECK_STEPS = 64
 """On a large grid a machine's invariants are checked after one in so many of its events."""
 
@@ -286,7 +287,7 @@ class Node:
         self._mind_the_time()
 
     def _perform(self, life: Life, action: events.Action) -> None:
-        world, random = self._world, self._world.random
+        random = self._world.random
         match action:
             case events.SendHello(holds):
                 self._was_paused = self._paused
@@ -316,11 +317,11 @@ class Node:
             case events.Exit():
                 if self._life is life:
                     self.crash()
+                    self._world.after(random.uniform(*AWAY_S), self.boot)
             case events.StopFetch() | events.DropArchive() | events.DropBlobs():
                 pass  # the keeper watches these
             case _:
                 assert_never(action)
-        del world
 
     def _fetched(self, life: Life, digest: Digest) -> None:
         if digest not in life.keeper.fetching:
