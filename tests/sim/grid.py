@@ -14,6 +14,9 @@ from tests.sim.world import World
 
 SMALL_AGENTS = 64
 """Up to so many, all invariants of all machines are checked after every event."""
+LARGE_JOBS = 12
+LARGE_TASKS = 5
+"""An agent, where nothing else is asked for."""
 CHECK_TASKS = 2
 """On a larger grid: once for so many tasks and agents together, as a check looks at all of them."""
 SLOTS = [1, 2, 4, 8]
@@ -53,7 +56,9 @@ class Grid:
         random = self.world.random
         agents = random.randint(1, 10) if agents is None else agents
         thorough = agents <= SMALL_AGENTS
-        jobs = random.randint(1, 5) if thorough else 12
+        jobs = random.randint(1, 5) if thorough else LARGE_JOBS
+        if tasks is None and not thorough:
+            tasks = LARGE_TASKS * agents
         each = None if tasks is None else max(1, tasks // jobs)
         self.coordinator, self.machines = Meter(), Meter()
         self.network = Network(self.world)

@@ -1,6 +1,6 @@
 """What the machines themselves cost: the only real clock of a simulation, which decides nothing in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 
 from discogrid.types import Offer
@@ -11,23 +11,41 @@ from discogrid_coordinator.scheduler import Scheduler
 
 
 @dataclass
-class Meter:
-    """Nanoseconds spent in `handle`."""
+class Kind:
+    """What events of one name cost."""
 
     events: int = 0
     total_ns: int = 0
     worst_ns: int = 0
-    worst: str = "nothing"  # the event that took longest
+
+
+@dataclass
+class Meter:
+    """Nanoseconds spent in `handle`, by the name of the event."""
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    events: int = 0
 
     def add(self, event: object, took_ns: int) -> None:
         self.events += 1
-        self.total_ns += took_ns
-        if took_ns > self.worst_ns:
-            self.worst_ns, self.worst = took_ns, type(event).__name__
+        kind = self.kinds.setdefault(type(event).__name__, Kind())
+        kind.events += 1
+        kind.total_ns += took_ns
+        kind.worst_ns = max(kind.worst_ns, took_ns)
 
     def per(self, count: int) -> float:
         """Microseconds for each of `count`."""
-        return self.total_ns / 1e3 / max(1, count)
+        return sum(kind.total_ns for kind in self.kinds.values()) / 1e3 / max(1, count)
+
+    @property
+    def worst(self) -> tuple[str, int]:
+        """The event that took longest, and how long."""
+        name, kind = max(self.kinds.items(), key=lambda item: item[1].worst_ns, default=("nothing", Kind()))
+        return name, kind.worst_ns
+
+    def dearest(self, most: int) -> list[tuple[str, Kind]]:
+        """The names whose events took most time together."""
+        return sorted(self.kinds.items(), key=lambda item: -item[1].total_ns)[:most]
 
 
 class MeteredScheduler(Scheduler):
