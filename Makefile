@@ -12,7 +12,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_tui.model \
 	$(addprefix discogrid.pairing.,words addresses codes tokens spake frames sealing handshake invitations)
 
-.PHONY: demo slirp4netns test coverage check lint format clean
+.PHONY: demo slirp4netns test sim coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,11 @@ slirp4netns:
 
 test: $(VENV)/.dev slirp4netns ## every test
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+# One large grid to be measured, or many small ones in trouble: make sim SEED=7 AGENTS=10000 TASKS=50000, or make sim SEEDS=0..500
+sim: $(VENV)/.dev ## a whole grid under a virtual clock, from a seed
+	$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),7)) \
+		$(addprefix --agents ,$(AGENTS)) $(addprefix --tasks ,$(TASKS))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -139,6 +139,8 @@ class Agent:
     def learn(self, ratio: float) -> None:
         """One of its results took so many times its job's mean."""
         self.pace += (ratio - self.pace) / PACE_RESULTS
+        if self.free_slots < 0:  # its reserve lasts longer now, or less long; the result may be of none of it
+            self.review()
 
     def load(self) -> int:
         """How long its reserve lasts, from 0 for none to LEVELS: by what it runs at once, and its pace."""

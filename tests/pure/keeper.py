@@ -45,6 +45,7 @@ class Keeper:
     machine: Machine = field(default_factory=lambda: Machine(Offer(2, 8 * GIB, SandboxLevel.STRICT)))
     slots: int = 2
     now: float = 0.0
+    thorough: bool = True  # check all invariants after each event
     running: dict[Attempt, int] = field(default_factory=dict)
     killed: set[Attempt] = field(default_factory=set)
     fetching: dict[Digest, None] = field(default_factory=dict)
@@ -65,7 +66,8 @@ class Keeper:
             assert not self.exited, "an agent acts after its end"
             self._after(action)
         if not self.exited:
-            self.machine.check()
+            if self.thorough:
+                self.machine.check()
             due = self.machine.deadline()
             assert due is None or due > self.now, "what was due is not done"
         else:

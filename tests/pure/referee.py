@@ -53,6 +53,9 @@ class Referee:
     live: dict[AgentId, set[Attempt]] = field(
         default_factory=dict
     )  # what each agent was given and may answer
+    holders: dict[tuple[JobId, int], dict[AgentId, Attempt]] = field(
+        default_factory=dict
+    )  # the same, by task
     jobs: dict[JobId, events.JobSubmitted] = field(default_factory=dict)
     ends: Counter[tuple[JobId, int]] = field(default_factory=Counter)
     ended_jobs: dict[JobId, JobState] = field(default_factory=dict)
@@ -104,33 +107,37 @@ class Referee:
                     key = (one.job, one.index)
                     assert one.number == self.numbers.get(key, 0) + 1, "a number is skipped or used twice"
                     assert not self.ends[key], "a task runs after its end"
-                    holders = self._holders(one.job, one.index)
+                    holders = self.holders.get(key, {})
                     assert agent not in holders, "an agent is given a task twice"
                     assert len(holders) < (RUNNERS_MAX if self.jobs[one.job].repeatable else 1), (
                         "too many run it"
                     )
                     self.numbers[key] = one.number
-                    self.live[agent].add(one)
+                    self._give(agent, one)
             case events.Adopt(agent, adopted):
                 for one in adopted.attempts():
-                    assert not self._holders(one.job, one.index), "a task is adopted that another agent holds"
+                    assert not self.holders.get((one.job, one.index)), (
+                        "a task is adopted that another agent holds"
+                    )
                     self.numbers[one.job, one.index] = max(
                         one.number, self.numbers.get((one.job, one.index), 0)
                     )
-                    self.live[agent].add(one)
+                    self._give(agent, one)
             case events.Cancel(agent, runs):
                 for cancelled in runs:
-                    for one in list(self.live.get(agent, ())):
-                        if one in cancelled.attempts():
-                            self.live[agent].discard(one)
+                    for one in cancelled.attempts():
+                        if one in self.live.get(agent, ()):
+                            self._take(agent, one)
             case events.Requeue(over):
-                for held in self.live.values():
-                    held.discard(over)
+                for holder, held in list(self.holders.get((over.job, over.index), {}).items()):
+                    if held == over:
+                        self._take(holder, over)
             case events.EndTasks(job, start, stop):
                 for index in range(start, stop):
                     self.ends[job, index] += 1
                     assert self.ends[job, index] == 1, "a task ends twice"
-                    self._take(job, index)
+                    for holder, held in list(self.holders.get((job, index), {}).items()):
+                        self._take(holder, held)
             case events.EndJob(job, state):
                 assert job not in self.ended_jobs, "a job ends twice"
                 self.ended_jobs[job] = state
@@ -157,16 +164,16 @@ class Referee:
             behind = self.scheduler.floor.behind
             assert due is None or due > self.now or behind, "what was due is not done"
 
-    def _holders(self, job: JobId, index: int) -> list[AgentId]:
-        return [
-            agent
-            for agent, held in self.live.items()
-            if any((one.job, one.index) == (job, index) for one in held)
-        ]
+    def _give(self, agent: AgentId, one: Attempt) -> None:
+        self.live[agent].add(one)
+        self.holders.setdefault((one.job, one.index), {})[agent] = one
 
-    def _take(self, job: JobId, index: int) -> None:
-        for held in self.live.values():
-            held -= {one for one in held if (one.job, one.index) == (job, index)}
+    def _take(self, agent: AgentId, one: Attempt) -> None:
+        self.live[agent].discard(one)
+        holders = self.holders[one.job, one.index]
+        holders.pop(agent, None)
+        if not holders:
+            del self.holders[one.job, one.index]
 
     def check(self) -> None:
         self.scheduler.check()
