@@ -48,6 +48,15 @@ def at_work() -> Referee:
     return grid
 
 
+def test_jobs_are_read_in_pages() -> None:
+    grid = Referee()
+    for name in ("a1", "b2", "c3"):
+        grid.submit(name, 1)
+    assert grid.books.job_count() == 3
+    assert [view.id for view in grid.books.jobs(1, 3)] == ["b2", "c3"]
+    assert len(grid.books.jobs()) == 3
+
+
 def test_a_job_is_counted_through_its_life() -> None:
     grid = at_work()
     view = grid.books.job(JOB)

@@ -11,7 +11,7 @@ from discogrid.types import GIB, AgentId, JobId, JobState, NodeId, Outcome, Requ
 from discogrid_coordinator import events, policies
 from discogrid_coordinator.events import Action
 from discogrid_coordinator.floor import IDLE_POOLS_MAX
-from discogrid_coordinator.queues import Agent
+from discogrid_coordinator.queues import RUNNING_SLACK, Agent
 from tests.pure.referee import LEASE, Referee, attempt, offer, run
 
 ATTIC = AgentId("attic")
@@ -42,6 +42,17 @@ def test_a_job_submitted_twice_runs_once() -> None:
     grid.join("attic", 1)
     grid.submit("k3f9", 1)
     assert grid.submit("k3f9", 1) == []
+
+
+def test_what_has_run_of_a_long_job_is_not_kept_in_mind() -> None:
+    grid = Referee()
+    grid.join("attic", 1)
+    grid.submit("k3f9", 500)
+    job = grid.scheduler.floor.jobs[JOB]
+    for index in range(400):
+        grid.tell(events.TasksStarted(ATTIC, (run("k3f9", index, index + 1),)))
+        grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", index), 60.0))
+        assert len(job.running) <= 2 * len(job.known) + RUNNING_SLACK + 1
 
 
 def test_whether_any_agent_could_ever_run_a_job() -> None:
