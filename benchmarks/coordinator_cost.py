@@ -4,7 +4,7 @@
 
 10,000 agents of 1 to 8 slots, 30 % of which vanish at some time, work off 200,000 tasks of log-normal length in jobs of
 5,000, under a virtual clock. Printed: events, CPU microseconds a task, the longest `handle` in milliseconds. The bars
-are 25 us and 20 ms.
+are 25 us and 20 ms. What reading the clock takes is measured first, and not counted.
 """
 
 import gc
@@ -20,6 +20,7 @@ from discogrid_coordinator.scheduler import Scheduler
 AGENTS, TASKS, JOB_TASKS = 10_000, 200_000, 5_000
 CHURN = 0.3
 US_MAX, MS_MAX = 25.0, 20.0
+CLOCK_READINGS = 200_000
 
 
 class Grid:
@@ -133,20 +134,28 @@ class Grid:
             self.tell(events.TasksReturned(name, tuple(map(Run.of, back)), nonce=nonce), now)
 
 
+def clock_ns() -> float:
+    """What one reading of the clock takes."""
+    start = time.process_time_ns()
+    for _ in range(CLOCK_READINGS):
+        time.process_time_ns()
+    return (time.process_time_ns() - start) / CLOCK_READINGS
+
+
 def main() -> int:
     """Print what it took; 1 when that is too much."""
     agents, tasks = (int(word) for word in (*sys.argv[1:], *("0", "0"))[:2])
     agents, tasks = agents or AGENTS, tasks or TASKS
     grid = Grid(agents, tasks)
+    reading_ns = clock_ns()
     gc.collect()
     gc.freeze()
     gc.disable()
     grid.run(tasks)
-    a_task_us, worst_ms = grid.spent_ns / 1000 / tasks, grid.worst_ns / 1e6
+    spent_us = (grid.spent_ns - reading_ns * grid.events) / 1000
+    a_task_us, worst_ms = spent_us / tasks, grid.worst_ns / 1e6
     print(f"{agents:,} agents, {tasks:,} tasks, {grid.events:,} events")
-    print(
-        f"{a_task_us:.1f} us a task (at most {US_MAX:g}), {grid.spent_ns / 1000 / grid.events:.1f} us an event"
-    )
+    print(f"{a_task_us:.1f} us a task (at most {US_MAX:g}), {spent_us / grid.events:.1f} us an event")
     print(f"longest event {worst_ms:.1f} ms, a {grid.worst} (at most {MS_MAX:g})")
     return int(a_task_us > US_MAX or worst_ms > MS_MAX)
 

@@ -55,6 +55,16 @@ class SpanSet:
         self._stops[at : at + 1] = [high for _, high in rest]
         self._count -= 1
 
+    def pop(self) -> int:
+        """Take out the lowest number. IndexError when there is none."""
+        index = self._starts[0]
+        if index + 1 < self._stops[0]:
+            self._starts[0] = index + 1
+        else:
+            del self._starts[0], self._stops[0]
+        self._count -= 1
+        return index
+
     def take(self, count: int) -> list[tuple[int, int]]:
         """Take out up to `count` of the lowest numbers, as ranges."""
         if self._starts and self._stops[0] - self._starts[0] > count > 0:

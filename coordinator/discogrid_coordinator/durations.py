@@ -17,17 +17,19 @@ UNKNOWN = -(10**6)
 class Durations:
     """Mean and median of a job's newest run times, in seconds; None before the first. O(1) a result."""
 
-    __slots__ = ("_newest", "_next", "_sum", "mean")
+    __slots__ = ("_median", "_newest", "_next", "_sum", "mean")
 
     def __init__(self) -> None:
         self._newest: list[float] = []
         self._next = 0  # the place of the oldest, once there are SAMPLES_MAX
         self._sum = 0.0
+        self._median: float | None = None  # None: to be found anew
         self.mean: float | None = None
 
     def add(self, seconds: float) -> None:
         """One more result."""
         newest = self._newest
+        self._median = None
         if len(newest) < SAMPLES_MAX:
             newest.append(seconds)
             self._sum += seconds
@@ -38,8 +40,10 @@ class Durations:
         self.mean = max(0.0, self._sum / len(newest))
 
     def median(self) -> float | None:
-        """O(SAMPLES_MAX log SAMPLES_MAX)."""
-        return sorted(self._newest)[len(self._newest) // 2] if self._newest else None
+        """O(SAMPLES_MAX log SAMPLES_MAX) after a new result, O(1) otherwise."""
+        if self._median is None and self._newest:
+            self._median = sorted(self._newest)[len(self._newest) // 2]
+        return self._median
 
 
 class Fresh:
@@ -88,18 +92,26 @@ class Fresh:
         if not spans:
             del self._classes[kind]
 
+    def pop(self) -> int:
+        """Take out the one that goes first, of which there must be one."""
+        kind, spans = next(iter(self._classes.items()))
+        index = spans.pop()
+        if not spans:
+            del self._classes[kind]
+        self._count -= 1
+        return index
+
     def take(self, count: int) -> list[tuple[int, int]]:
         """Take out up to `count` of those that go first, as ranges."""
         taken: list[tuple[int, int]] = []
         while count > 0 and self._classes:
             kind, spans = next(iter(self._classes.items()))
-            ranges = spans.take(count)
+            size = min(count, len(spans))
+            taken += spans.take(count)
             if not spans:
                 del self._classes[kind]
-            size = sum(stop - start for start, stop in ranges)
             count -= size
             self._count -= size
-            taken += ranges
         return taken
 
     def _class_of(self, index: int) -> int:

@@ -4,6 +4,8 @@ Law of the file: frozen values only. A reader of the two unions at the end knows
 enter and leave the scheduler.
 """
 
+from typing import final
+
 import msgspec
 
 from discogrid.types import (
@@ -43,6 +45,7 @@ class AgentJoined(Happening, frozen=True, gc=False):
     holds: tuple[Run, ...] = ()
 
 
+@final
 class AgentBeat(Happening, frozen=True, gc=False):
     """A heartbeat: renews the agent's lease and tells what it holds."""
 
@@ -96,6 +99,7 @@ class JobCancelled(Happening, frozen=True, gc=False):
     reason: str = "cancelled"
 
 
+@final
 class TasksStarted(Happening, frozen=True, gc=False):
     """The agent runs these now."""
 
@@ -103,6 +107,7 @@ class TasksStarted(Happening, frozen=True, gc=False):
     runs: tuple[Run, ...]
 
 
+@final
 class TaskSucceeded(Happening, frozen=True, gc=False):
     """A verified result has arrived, its archive included. `seconds` is the script's own run time."""
 
@@ -141,21 +146,19 @@ class TimePassed(Happening, frozen=True, gc=False):
     """The deadline has come. The shell first feeds what it has received: a beat in a buffer is a beat."""
 
 
-Event = (
+RareEvent = (
     AgentJoined
-    | AgentBeat
     | AgentPaused
     | AgentLeft
     | JobSubmitted
     | JobReleased
     | JobCancelled
-    | TasksStarted
-    | TaskSucceeded
     | TaskFailed
     | TasksReturned
     | Restarted
     | TimePassed
 )
+Event = TasksStarted | TaskSucceeded | AgentBeat | RareEvent
 
 
 # Actions.

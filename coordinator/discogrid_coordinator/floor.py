@@ -32,48 +32,54 @@ class Floor:
         self.woken: dict[Agent, None] = {}  # may have got room in this event
         self.slowed: dict[Job, None] = {}  # may have stragglers, or fewer of them, since this event
 
-    @property
-    def touched(self) -> bool:
-        """Whether this event may have made anything placeable."""
-        return bool(self.woken or self.ripe or self.slowed)
-
     # Who holds what.
 
     def put(self, agent: Agent, holds: list[Hold]) -> None:
         """The agent has these attempts at tasks of one job."""
-        job = holds[0].task.job
+        job, held = holds[0].task.job, agent.held
         for hold in holds:
             task = hold.task
             for other in task.holds:
                 if job.stalled.pop(other, other) is None:
                     job.mark_tail()
-            task.holds.append(hold)
-            task.lost = task.lost_by = None
-            agent.held[hold] = None
+            task.holds += (hold,)
+            if task.lost is not None:
+                task.lost = task.lost_by = None
+            held[hold] = None
         job.submitter.cpus += job.requirements.cpus * len(holds)
         agent.use(job.requirements, len(holds))
+        agent.review()
 
     def assign(self, agent: Agent, tasks: list[Task], now: float) -> None:
         """Give the agent a new attempt of each of these tasks of one job."""
+        holds: list[Hold] = []
         for task in tasks:
             task.number += 1
-        holds = [Hold(task, agent, task.number, self.lease, now) for task in tasks]
+            holds.append(Hold(task, agent, task.number, self.lease, now))
         self.put(agent, holds)
-        self.actions += [Assign(agent.name, run) for run in runs_of(holds)]
+        for run in runs_of(holds):
+            self.actions.append(Assign(agent.name, run))
 
     def drop(self, holds: list[Hold]) -> None:
-        """The agent has these attempts at tasks of one job no more."""
+        """The agent has these attempts at tasks of one job no more; the pools are told when it has got something new."""
         agent, job = holds[0].agent, holds[0].task.job
         for hold in holds:
             hold.over = True
-            hold.task.holds.remove(hold)
+            task = hold.task
+            task.holds = tuple(one for one in task.holds if one is not hold) if len(task.holds) > 1 else ()
             del agent.held[hold]
             if job.stalled and job.stalled.pop(hold, hold) is None:
                 job.mark_tail()
             if hold.recalled:
                 agent.recalled_cpus -= job.requirements.cpus
+            if task.holds:  # who runs it alone again may be slow
+                job.rejoin(task.holds)
+                self.slowed[job] = None
+            if job.doubled:
+                job.doubled.pop(hold, None)
         job.submitter.cpus -= job.requirements.cpus * len(holds)
         agent.use(job.requirements, -len(holds))
+        agent.stale = True
         self.woken[agent] = None
 
     def begin(self, hold: Hold, now: float) -> None:
@@ -119,15 +125,11 @@ class Floor:
             return []
         if run.stop - run.start == 1:
             task = job.known.get(run.start)
-            return (
-                []
-                if task is None
-                else [
-                    hold
-                    for hold in task.holds
-                    if hold.agent is agent and hold.number == run.number and hold.lease == run.lease
-                ]
-            )
+            if task is not None:
+                for hold in task.holds:
+                    if hold.agent is agent and hold.number == run.number and hold.lease == run.lease:
+                        return [hold]
+            return []
         if len(run) <= len(agent.held):
             tasks = [job.known[index] for index in range(run.start, run.stop) if index in job.known]
             holds = [hold for task in tasks for hold in task.holds]

@@ -41,7 +41,12 @@ class Helping:
         if floor.behind:
             return
         for agent in floor.woken:
-            if agent.is_open() and not agent.closed and floor.agents.get(agent.name) is agent:
+            if (
+                agent.free_slots > 0
+                and agent.is_open()
+                and not agent.closed
+                and floor.agents.get(agent.name) is agent
+            ):
                 self._help(agent, now)
         for job in floor.slowed:
             if job.tail and (job.stalled or (job.watched is None and job not in job.pool.late)):
@@ -112,7 +117,7 @@ class Helping:
 
     def _spoils(self, agent: Agent, victim: Agent) -> list[Hold]:
         """What the agent could take from the other's reserve: half of it at most, what would start last first."""
-        cpus = min(agent.free_slots, -(-victim.reserve() // 2))
+        cpus = min(agent.free_slots, -(-victim.reserve // 2))
         found: list[Hold] = []
         for hold in reversed(victim.held):
             job = hold.task.job
@@ -160,13 +165,10 @@ class Helping:
         found = list(islice(job.stalled, policies.LOOKS_MAX))
         median = job.durations.median()
         if median is not None and job.in_tail:
-            for hold in job.oldest(policies.LOOKS_MAX):
-                assert hold.started is not None
-                due = hold.started + policies.STRAGGLER_RATIO * median
-                if due > now:
-                    self._watch(job, due)
-                    break
-                found.append(hold)
+            slow, due = job.overdue(policies.STRAGGLER_RATIO * median, now, policies.LOOKS_MAX)
+            found += slow
+            if due is not None:
+                self._watch(job, due)
         if found:
             job.pool.late[job] = None
         else:

@@ -46,7 +46,10 @@ def _check_tasks(job: Job) -> None:
 
 def _check_attempts(job: Job) -> None:
     begun = {hold for task in job.known.values() for hold in task.holds if hold.started is not None}
-    assert {hold for hold in job.running if not hold.over} == begun, "a straggler is not seen"
+    line = [hold for hold in job.running if not hold.over]
+    assert begun == {*line, *job.doubled}, "a straggler is not seen"
+    assert len(begun) == len(line) + len(job.doubled), "a straggler is seen twice"
+    assert all(len(hold.task.holds) > 1 for hold in job.doubled), "what has no copy any more is not seen"
     for task in job.known.values():
         assert len(task.holds) <= policies.RUNNERS_MAX, "too many run one task"
         assert len(task.holds) <= 1 or job.repeatable, "a task runs twice that must not"

@@ -20,14 +20,23 @@ class Placement:
         """First every spare agent for what became ready, then every woken agent's free slots, then their reserves."""
         floor = self._floor
         self._left = policies.PLACED_MAX
+        if floor.ripe or len(floor.woken) > 1:  # one agent alone needs nothing that the pools know
+            for agent in floor.woken:
+                if agent.stale:
+                    agent.review()
         if floor.ripe:
             for job in sorted(floor.ripe, key=lambda job: job.rank):
                 self._spread(job, now)
         for agent in floor.woken:
-            if agent.free_slots > 0:
+            if agent.free_slots > 0 and self._left > 0:
                 self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
         for agent in floor.woken:
-            self._send_ahead(agent, now)
+            if (
+                self._left > 0 and agent.free_slots < agent.offer.slots
+            ):  # idle after that: there is nothing for it
+                self._send_ahead(agent, now)
+            if agent.stale:
+                agent.review()
         floor.behind = self._left <= 0
         if not floor.behind:
             floor.ripe.clear()
@@ -46,16 +55,10 @@ class Placement:
         """
         best: Job | None = None
         for pool in agent.pools:
-            if not pool.ready:
-                continue
-            if at_once and agent not in pool.spare:
-                continue
-            for job in pool.jobs_waiting():
-                if best is not None and not _goes_before(job, best):
-                    break
-                if job.suits(agent):
+            if pool.ready and (not at_once or agent.room(pool.requirements)):
+                job = pool.foremost(agent)
+                if job is not None and (best is None or _goes_before(job, best)):
                     best = job
-                    break
         return best
 
     def _spread(self, job: Job, now: float) -> None:
@@ -94,7 +97,7 @@ class Placement:
     def _send_ahead(self, agent: Agent, now: float) -> None:
         """Give the agent a reserve, so that the next input is there when a task ends."""
         job = self.next_for(agent)
-        if job is None or self._left <= 0:
+        if job is None:
             return
         need = job.requirements
         wanted = policies.prefetch(job.durations.mean, agent.offer.slots // need.cpus)

@@ -22,6 +22,10 @@ PAUSED_S = 15.0
 """After so long, what an agent runs whose owner came back may be run elsewhere too."""
 RESTART_WAIT_S = 4.0
 """What a coordinator that was started again waits for the agents it knew, before what they had goes elsewhere."""
+RETURN_WAIT_S = RESTART_WAIT_S
+"""What a coordinator that had heard nobody waits for the others once it hears somebody."""
+DEAF_BEATS = 1.5
+"""Intervals between two beats; when nobody at all is heard for so long, the fault is on this side."""
 
 PLACED_MAX = 384
 """Tasks that are given to agents in one event; the rest waits for the next, so that none takes long."""
@@ -103,18 +107,27 @@ def prefetch(mean_s: float | None, parallel: int) -> int:
     """
     if mean_s is None:
         return 1
+    if mean_s >= DISPATCH_S * parallel:
+        return 1
     ending = DISPATCH_S * parallel / max(mean_s, DISPATCH_S / PREFETCH_MAX)
     return min(PREFETCH_MAX, max(1, ceil(ending)))
 
 
 def reserve(wanted: int, waiting: int, agents: int) -> int:
     """How many of `wanted` tasks to send ahead when `waiting` tasks fit `agents` agents: the last ones stay here."""
-    return wanted if agents <= 1 else min(wanted, max(0, waiting - agents) // agents)
+    if agents <= 1 or waiting >= agents * (wanted + 1):
+        return wanted
+    return max(0, waiting - agents) // agents
 
 
 def suspicion(agents: int) -> float:
     """Seconds of silence after which one of `agents` gets no new work."""
     return SILENT_BEATS * heartbeat_interval(agents)
+
+
+def deafness(agents: int) -> float:
+    """Seconds without a word of any of `agents` after which the fault is on this side."""
+    return DEAF_BEATS * heartbeat_interval(agents)
 
 
 def cooling(times: int) -> float:

@@ -8,7 +8,8 @@ from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+
+import msgspec
 
 from discogrid.spans import SpanSet
 from discogrid.types import AgentId, Attempt, JobId, NodeId, Offer, Requirements, Run
@@ -28,14 +29,13 @@ PACE_RESULTS = 16
 """An agent's pace follows about so many of its newest results."""
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(msgspec.Struct, eq=False):
     """A task that was assigned at least once and has not ended. A fresh task has no object."""
 
     job: "Job"
     index: int
     number: int = 0  # of the newest attempt
-    holds: "list[Hold]" = field(default_factory=list)  # attempts that are under way, oldest first
+    holds: "tuple[Hold, ...]" = ()  # attempts that are under way, oldest first
     due: float | None = None  # waits in back-off until then
     lost: Attempt | None = None  # may come back still running, while the task waits
     lost_by: AgentId | None = None
@@ -46,8 +46,7 @@ class Task:
     losses: Lane = ()  # under which agents an attempt died
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
+class Hold(msgspec.Struct, eq=False):
     """One attempt that is under way: a task in the hands of an agent."""
 
     task: Task
@@ -77,6 +76,13 @@ class Agent:
     free_gpus: int = 0
     recalled_cpus: int = 0  # of what it has been asked to give back
     recalls: int = 0  # on its behalf, that are not answered yet
+    stale: bool = False  # the pools may have to be told what it has free and in reserve
+    told: tuple[int, int, int, int] = (
+        0,
+        0,
+        0,
+        0,
+    )  # what they know of that: slots, memory, gpus, level of its load
     leaving: bool = False
     silent: bool = False  # for longer than is usual
     paused: float | None = None  # its owner is back, or it sleeps, since then
@@ -107,24 +113,29 @@ class Agent:
             over = max(over, -(self.free_gpus // need.gpus))
         return max(0, over)
 
+    @property
     def reserve(self) -> int:
-        """CPUs of what it holds beyond what it can run at once, and was not asked to give back."""
-        return max(0, -self.free_slots - self.recalled_cpus)
+        """CPUs of what it holds beyond what it can run at once, and was not asked to give back; none where negative."""
+        return -self.free_slots - self.recalled_cpus
 
     def is_open(self) -> bool:
         """Whether a slot is free and nothing is held back for want of anything."""
         return self.free_slots > 0 and self.free_memory >= 0 and self.free_gpus >= 0
 
     def use(self, need: Requirements, count: int) -> None:
-        """Take what `count` such tasks need (a negative count gives it back) and tell the pools."""
+        """Take what `count` such tasks need; a negative count gives it back."""
         self.free_slots -= need.cpus * count
         self.free_memory -= need.memory_bytes * count
         self.free_gpus -= need.gpus * count
-        self.review()
 
     def review(self) -> None:
         """Tell the pools what it has free and in reserve."""
+        self.stale = False
         level = self.load() if self.free_slots < 0 else 0
+        now = (self.free_slots, self.free_memory, self.free_gpus, level)
+        if now == self.told:
+            return
+        self.told = now
         for pool in self.pools:
             pool.review(self, level)
 
@@ -139,16 +150,15 @@ class Agent:
     def learn(self, ratio: float) -> None:
         """One of its results took so many times its job's mean."""
         self.pace += (ratio - self.pace) / PACE_RESULTS
-        if self.free_slots < 0:  # its reserve lasts longer now, or less long; the result may be of none of it
-            self.review()
+        self.stale = True  # its reserve lasts longer now, or less long
 
     def load(self) -> int:
         """How long its reserve lasts, from 0 for none to LEVELS: by what it runs at once, and its pace."""
-        reserve = self.reserve()
-        if not reserve:
+        reserve = self.reserve
+        if reserve <= 0:
             return 0
-        rounds = 2.0 * reserve * self.pace / max(1, self.offer.slots)
-        return min(LEVELS, 1 + int(rounds))
+        rounds = int(2.0 * reserve * self.pace / max(1, self.offer.slots))
+        return 1 + rounds if rounds < LEVELS else LEVELS
 
 
 class Loads:
@@ -222,9 +232,10 @@ class Pool:
 
     def admit(self, agent: Agent) -> None:
         """The agent fits."""
+        agent.review()
         self.members[agent] = None
         agent.pools.append(self)
-        self.review(agent, agent.load())
+        self.review(agent, agent.told[-1])
 
     def dismiss(self, agent: Agent) -> None:
         """The agent is gone or does not fit any more."""
@@ -271,12 +282,23 @@ class Pool:
         for lines in self.waiting.values():
             if len(lines) == 1:
                 [line] = lines.values()
-                yield from (job for _, job in line)
+                for _, job in line:
+                    yield job
                 continue
             for _, _, line in sorted(
                 ((owner.share, line[0][0], line) for owner, line in lines.items()), key=lambda row: row[:2]
             ):
                 yield from (job for _, job in line)
+
+    def foremost(self, agent: Agent) -> "Job | None":
+        """The first of those, of which there must be some, that has a ready task for the agent."""
+        lines = next(iter(self.waiting.values()))
+        if len(lines) == 1:
+            [line] = lines.values()
+            job = line[0][1]
+            if not job.lanes:  # the usual case costs no iterator
+                return job
+        return next((job for job in self.jobs_waiting() if job.suits(agent)), None)
 
     def covered_by(self, lane: Lane) -> bool:
         """Whether only agents to be avoided are left."""
@@ -311,9 +333,10 @@ class Job:
     running: deque[Hold] = field(
         default_factory=deque
     )  # in order of their start; those that are over leave late
+    doubled: dict[Hold, None] = field(default_factory=dict)  # run, and left that line since they have a copy
     tail: bool = False  # what is slow of it, or stands still, may be run elsewhere too
     stalled: dict[Hold, None] = field(default_factory=dict)  # with agents that are silent or paused
-    watched: float | None = None  # when the oldest of those is looked at
+    watched: float | None = None  # when the first of those that run is looked at
     faults: dict[AgentId, set[int]] = field(default_factory=dict)  # tasks that an agent failed, of late
     cooled: dict[AgentId, int] = field(default_factory=dict)  # how often it was sent away for that
 
@@ -373,12 +396,34 @@ class Job:
         if len(running) > 2 * len(self.known) + RUNNING_SLACK:
             self.running = deque(one for one in running if not one.over)
 
-    def oldest(self, most: int) -> Iterator[Hold]:
-        """What runs for longest without a copy, `most` at most."""
+    def overdue(self, seconds: float, now: float, most: int) -> tuple[list[Hold], float | None]:
+        """Up to `most` attempts without a copy that have run for so long, and when the next one will have.
+
+        What is over, or has a copy, leaves the line when it is met: O(1) an attempt, however often this is asked.
+        """
         running = self.running
-        while running and running[0].over:
+        found: list[Hold] = []
+        due = None
+        while running and len(found) < most:
+            hold = running[0]
+            if not hold.over and len(hold.task.holds) == 1:
+                assert hold.started is not None
+                if hold.started + seconds > now:
+                    due = hold.started + seconds
+                    break
+                found.append(hold)
+            elif not hold.over:
+                self.doubled[hold] = None
             running.popleft()
-        return islice((hold for hold in running if not hold.over and len(hold.task.holds) == 1), most)
+        running.extendleft(reversed(found))
+        return found, due
+
+    def rejoin(self, holds: tuple[Hold, ...]) -> None:
+        """A copy is over: the attempts that are left go back to their place in the line, where they have left it."""
+        for hold in holds:
+            if hold in self.doubled:
+                del self.doubled[hold]
+                insort(self.running, hold, key=lambda one: one.started or 0.0)
 
     def queue(self, task: Task) -> None:
         """The task waits again."""
@@ -397,21 +442,28 @@ class Job:
         self.grow(-1)
 
     def suits(self, agent: Agent) -> bool:
-        """Whether a ready task may go to the agent."""
-        return bool(self.fresh) or self._lane_for(agent) is not None
+        """Whether a ready task, of which there are some, may go to the agent."""
+        return not self.lanes or bool(self.fresh) or self._lane_for(agent) is not None
 
     def take(self, agent: Agent, count: int) -> list[Task]:
         """Take up to `count` ready tasks that suit the agent, out of one lane: those that wait again go first."""
-        lane = self._lane_for(agent)
-        spans = self.fresh if lane is None else self.lanes[lane]
+        lane = self._lane_for(agent) if self.lanes else None
         taken: list[Task] = []
-        for start, stop in spans.take(count):
-            for index in range(start, stop):
-                if lane is None:
-                    self.known[index] = Task(self, index)
-                taken.append(self.known[index])
-        if lane is not None and not spans:
-            del self.lanes[lane]
+        if lane is None and count == 1:
+            index = self.fresh.pop()
+            task = self.known[index] = Task(self, index)
+            taken.append(task)
+        elif lane is None:
+            for start, stop in self.fresh.take(count):
+                for index in range(start, stop):
+                    task = self.known[index] = Task(self, index)
+                    taken.append(task)
+        else:
+            spans = self.lanes[lane]
+            for start, stop in spans.take(count):
+                taken += [self.known[index] for index in range(start, stop)]
+            if not spans:
+                del self.lanes[lane]
         self.grow(-len(taken))
         return taken
 

@@ -278,13 +278,13 @@ def test_all_follow_a_coordinator_that_gets_another_address_while_they_work_and_
 ) -> None:
     attic, cellar, loft, laptop = (network.host(name) for name in ("attic", "cellar", "loft", "laptop"))
     coordinate(attic)
-    cellar.start("agent", "--slots", "2", "--join", invite(attic))
+    lend(cellar, invite(attic))
     share(attic, loft, laptop)
     know(laptop, attic)
     lend(loft)
     until(lambda: attic.live_agents() == ["cellar", "loft"])
-    users = follow(laptop, "--cpus", "2", mark="of-a-move")  # so that the loft is idle, and cannot copy it
-    until(lambda: busy(attic) == ["cellar"])
+    users = follow(laptop, mark="of-a-move")  # one task: the other agent is idle
+    until(lambda: busy(attic))
 
     attic.leave_network()
     attic.join_network(200)

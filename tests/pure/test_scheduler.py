@@ -533,6 +533,25 @@ def test_a_copy_that_is_lost_leaves_its_task_to_the_first_attempt() -> None:
     assert grid.ended_jobs == {JOB: JobState.SUCCEEDED}
 
 
+def test_a_straggler_whose_copies_are_lost_is_copied_again() -> None:
+    grid = Referee()
+    grid.join("attic", 3)
+    grid.submit("k3f9", 5)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 3),)))
+    for index in (1, 2):
+        grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", index), 1.0), 1.0)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 3, 5),)))
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 3), 1.0), 2.0)
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 4), 1.0), 2.0)
+    for number, name in enumerate(("barn", "cellar", "dairy"), 2):
+        copies = grid.join(name, 1)
+        assert [action.run for action in copies if isinstance(action, events.Assign)] == [
+            run("k3f9", 0, 1, number)
+        ]
+        grid.tell(events.TasksStarted(AgentId(name), (run("k3f9", 0, 1, number),)))
+        grid.tell(events.AgentLeft(AgentId(name), "its line is cut"))
+
+
 def test_a_failure_beside_a_copy_waits_for_that_and_then_is_the_end() -> None:
     grid = Referee()
     grid.join("attic", 1)
