@@ -214,8 +214,11 @@ class Floor:
             self.woken[agent] = None
 
     def forget(self, job: Job) -> None:
-        """The job has ended; nothing of it is held."""
+        """The job has ended; what is held of it still is to be withdrawn, and is nobody's any more."""
         del self.jobs[job.id]
+        job.over = True
+        for holds in (job.running, job.doubled, job.stalled):  # which name the job, as it names them
+            holds.clear()
         self.ripe.pop(job, None)
         self.slowed.pop(job, None)
         job.grow(-job.ready)

@@ -6,6 +6,7 @@ first; the first result of the two counts. Nothing scans: an agent that runs out
 """
 
 import heapq
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 
@@ -30,7 +31,7 @@ class Helping:
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
-        self._requests: dict[int, Request] = {}  # by nonce, oldest first: each has the same time
+        self._requests: OrderedDict[int, Request] = OrderedDict()  # by nonce, oldest first, as they are due
         self._nonce = 0
         self._watches: list[tuple[float, int, Job]] = []
         self._watched = 0
@@ -62,8 +63,7 @@ class Helping:
 
     def on_time(self, now: float) -> None:
         """Recalls that were not answered, and jobs whose oldest task has become a straggler."""
-        while self._requests:
-            nonce, request = next(iter(self._requests.items()))
+        for nonce, request in list(islice(self._requests.items(), policies.LOOKED_AT_MAX)):
             if request.due > now:
                 break
             self._close(nonce)
@@ -82,15 +82,16 @@ class Helping:
         if request is not None and request.victim is agent:
             self._close(nonce)
 
-    def take_back(self, job: Job, now: float) -> None:
-        """Ask all agents for what they have of the job and have not started."""
-        holders: dict[Agent, list[Hold]] = {}
-        for index in sorted(job.known):
-            for hold in job.known[index].holds:
-                if hold.started is None and not hold.recalled:
-                    holders.setdefault(hold.agent, []).append(hold)
-        for holds in holders.values():
-            self._ask(holds, None, now)
+    def ask(self, holds: list[Hold], thief: Agent | None, now: float) -> None:
+        """Ask an agent for these, which it has not started: for another one, or for nobody."""
+        victim = holds[0].agent
+        for hold in holds:
+            self._floor.recall(hold)
+        if thief is not None:
+            thief.recalls += 1
+        self._nonce += 1
+        self._requests[self._nonce] = Request(victim, holds, thief, now + policies.RECALL_S)
+        self._floor.actions.append(Recall(victim.name, tuple(runs_of(holds)), self._nonce))
 
     # Taking over.
 
@@ -111,7 +112,7 @@ class Helping:
         for pool in agent.pools:
             for victim in islice(pool.loads, policies.LOOKS_MAX):
                 if victim is not agent and (holds := self._spoils(agent, victim)):
-                    self._ask(holds, agent, now)
+                    self.ask(holds, agent, now)
                     return True
         return False
 
@@ -125,20 +126,10 @@ class Helping:
             if cpus < need.cpus:
                 break
             free = hold.started is None and not hold.recalled and agent.name not in hold.task.avoid
-            if free and agent in job.pool.spare:
+            if free and not job.over and agent in job.pool.spare:
                 found.append(hold)
                 cpus -= need.cpus
         return sorted(found, key=lambda hold: (hold.task.job.rank, hold.task.index, hold.number))
-
-    def _ask(self, holds: list[Hold], thief: Agent | None, now: float) -> None:
-        victim = holds[0].agent
-        for hold in holds:
-            self._floor.recall(hold)
-        if thief is not None:
-            thief.recalls += 1
-        self._nonce += 1
-        self._requests[self._nonce] = Request(victim, holds, thief, now + policies.RECALL_S)
-        self._floor.actions.append(Recall(victim.name, tuple(runs_of(holds)), self._nonce))
 
     def _close(self, nonce: int) -> None:
         request = self._requests.pop(nonce)
@@ -184,7 +175,7 @@ class Helping:
     def _copy(self, agent: Agent, hold: Hold, now: float) -> bool:
         task = hold.task
         able = agent in task.job.pool.spare and hold.agent is not agent and agent.name not in task.avoid
-        if not able or not task.job.repeatable or len(task.holds) >= policies.RUNNERS_MAX:
+        if not able or not task.job.repeatable or task.job.over or len(task.holds) >= policies.RUNNERS_MAX:
             return False
         self._floor.assign(agent, [task], now)
         return True

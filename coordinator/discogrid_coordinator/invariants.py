@@ -6,14 +6,14 @@ from discogrid_coordinator.leases import Leases
 from discogrid_coordinator.queues import Agent, Job, Pool
 
 
-def check(floor: Floor, leases: Leases) -> None:
-    """AssertionError says what does not."""
+def check(floor: Floor, leases: Leases, *, withdrawing: bool) -> None:
+    """AssertionError says what does not. `withdrawing`: agents may have tasks of jobs that are over."""
     for job in floor.jobs.values():
         _check_tasks(job)
         _check_attempts(job)
     _check_agents(floor, leases)
     for agent in floor.agents.values():
-        _check_use(floor, agent)
+        _check_use(floor, agent, withdrawing=withdrawing)
     _check_pools(floor)
     _check_shares(floor)
     if not floor.behind:
@@ -71,13 +71,14 @@ def _check_agents(floor: Floor, leases: Leases) -> None:
     assert set(known) == set(floor.agents.values()), "a lease is lost"
 
 
-def _check_use(floor: Floor, agent: Agent) -> None:
+def _check_use(floor: Floor, agent: Agent, *, withdrawing: bool) -> None:
     for hold in agent.held:
         job = hold.task.job
         assert hold.agent is agent, "two agents hold one attempt"
         assert hold in hold.task.holds, "a task does not know who holds it"
         assert job.known.get(hold.task.index) is hold.task, "an agent holds what has ended"
-        assert floor.jobs.get(job.id) is job, "an agent holds a task of no job"
+        assert (floor.jobs.get(job.id) is job) != job.over, "an agent holds a task of no job"
+        assert withdrawing or not job.over, "an agent is left with a task of a job that is over"
     needs = [hold.task.job.requirements for hold in agent.held]
     assert agent.free_slots == agent.offer.slots - sum(need.cpus for need in needs)
     assert agent.free_memory == agent.offer.memory_bytes - sum(need.memory_bytes for need in needs)
@@ -117,6 +118,6 @@ def _check_pools(floor: Floor) -> None:
 
 def _check_shares(floor: Floor) -> None:
     for submitter in floor.submitters.values():
-        jobs = [job for job in floor.jobs.values() if job.submitter is submitter]
-        held = [task.job.requirements.cpus for job in jobs for task in job.known.values() for _ in task.holds]
+        jobs = [hold.task.job for agent in floor.agents.values() for hold in agent.held]
+        held = [job.requirements.cpus for job in jobs if job.submitter is submitter]
         assert submitter.cpus == sum(held), "a share is miscounted"

@@ -6,8 +6,10 @@ to come back, as after a restart. Without that, the first one back would run onc
 """
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from discogrid_coordinator import policies
@@ -16,15 +18,10 @@ from discogrid_coordinator.queues import Agent
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """When an agent is looked at next: no later than it may be found silent, or lost."""
+    """What is known of one agent's silence; the same object as long as the agent is here."""
 
     agent: Agent
-    due: float
-    number: int
-
-    def __lt__(self, other: "Lease") -> bool:
-        """Whether it is due before the other."""
-        return (self.due, self.number) < (other.due, other.number)
+    number: int  # settles which of two equal times comes first
 
 
 class Found(NamedTuple):
@@ -36,10 +33,13 @@ class Found(NamedTuple):
 
 
 class Leases:
-    """Looks at each agent when its silence could be over, not at each of its words: those cost one assignment."""
+    """Looks at each agent when its silence could be over, not at each of its words: those cost one assignment.
+
+    One look is at LOOKED_AT_MAX agents at most: when there are more, the next one is due at once.
+    """
 
     def __init__(self) -> None:
-        self._looks: list[Lease] = []  # a heap, at most one entry an agent
+        self._looks: list[tuple[float, int, Lease]] = []  # a heap by time, at most one entry an agent
         self._leases: dict[Agent, Lease] = {}
         self._numbers = 0
         self._heard = 0.0  # the newest word of anybody
@@ -47,8 +47,9 @@ class Leases:
         self._silent_s = policies.suspicion(1)
         self.lease_s = policies.LEASE_S
         self._fallen: dict[Agent, None] = {}  # silent, and not doubted yet
-        self._over: list[Lease] = []  # and nobody is given up yet
+        self._over: deque[Lease] = deque()  # and nobody is given up yet
         self._patient_until: float | None = None
+        self.behind = False  # whether the last look had to leave some out
 
     def __iter__(self) -> Iterator[Agent]:
         """All agents that have one."""
@@ -65,8 +66,8 @@ class Leases:
         self.hear(agent, now)
         if agent not in self._leases:
             self._numbers += 1
-            lease = self._leases[agent] = Lease(agent, now + self._silent_s, self._numbers)
-            heapq.heappush(self._looks, lease)
+            lease = self._leases[agent] = Lease(agent, self._numbers)
+            heapq.heappush(self._looks, (now + self._silent_s, lease.number, lease))
 
     def hear(self, agent: Agent, now: float) -> bool:
         """A word of an agent; whether it was silent until now."""
@@ -81,48 +82,59 @@ class Leases:
         self._leases.pop(agent, None)
 
     def look(self, now: float) -> Found:
-        """What has come of silence since the last look. O(agents whose look is due)."""
-        fallen: list[Agent] = []
-        while self._looks and self._looks[0].due <= now:
-            lease = heapq.heappop(self._looks)
-            agent = lease.agent
-            if self._leases.get(agent) is not lease:
-                continue
-            if not agent.silent and agent.seen + self._silent_s <= now:
-                agent.silent = True
-                fallen.append(agent)
-                self._fallen[agent] = None
-            self._look_again(lease, now)
-        doubted: list[Agent] = []
-        lost: list[Agent] = []
-        if not self._withholds(now):
-            doubted = [agent for agent in self._fallen if agent.silent and agent in self._leases]
-            over = self._over
-            self._fallen, self._over = {}, []
-            for lease in over:
-                if self._leases.get(lease.agent) is not lease:
-                    continue
-                if lease.agent.seen + self.lease_s <= now:
-                    lost.append(lease.agent)
-                else:
-                    self._look_again(lease, now)
-        return Found(fallen, doubted, lost)
+        """What has come of silence since the last look. O(agents whose look is due, up to LOOKED_AT_MAX)."""
+        found = Found([], [], [])
+        held_back = self._withholds(now)
+        for _ in range(policies.LOOKED_AT_MAX):
+            if not self._looks or self._looks[0][0] > now:
+                break
+            _, _, lease = heapq.heappop(self._looks)
+            if self._leases.get(lease.agent) is lease:
+                self._judge(lease, found, now)
+        if not held_back:
+            self._give_up(found, now)
+            self._doubt(found)
+        more = bool(self._looks) and self._looks[0][0] <= now
+        self.behind = more or (not held_back and bool(self._fallen or self._over))
+        return found
 
     def deadline(self) -> float | None:
         """When `look` is due."""
-        due = self._looks[0].due if self._looks else None
+        due = self._looks[0][0] if self._looks else None
         patient = self._patient_until
         if patient is not None and (due is None or patient < due):
             due = patient
         return due
 
-    def _look_again(self, lease: Lease, now: float) -> None:
+    def _judge(self, lease: Lease, found: Found, now: float) -> None:
+        """Whether the agent has fallen silent, and when it is looked at again."""
         agent = lease.agent
-        lease.due = agent.seen + (self.lease_s if agent.silent else self._silent_s)
-        if lease.due > now:
-            heapq.heappush(self._looks, lease)
+        if not agent.silent and agent.seen + self._silent_s <= now:
+            agent.silent = True
+            found.fallen.append(agent)
+            self._fallen[agent] = None
+        due = agent.seen + (self.lease_s if agent.silent else self._silent_s)
+        if due > now:
+            heapq.heappush(self._looks, (due, lease.number, lease))
         else:
             self._over.append(lease)
+
+    def _give_up(self, found: Found, now: float) -> None:
+        for _ in range(min(len(self._over), policies.LOOKED_AT_MAX)):
+            lease = self._over.popleft()
+            if self._leases.get(lease.agent) is not lease:
+                continue
+            if lease.agent.seen + self.lease_s <= now:
+                found.lost.append(lease.agent)
+            else:
+                self._judge(lease, found, now)
+
+    def _doubt(self, found: Found) -> None:
+        part = list(islice(self._fallen, policies.LOOKED_AT_MAX))
+        for agent in part:
+            del self._fallen[agent]
+            if agent.silent and agent in self._leases:
+                found.doubted.append(agent)
 
     @property
     def _is_many(self) -> bool:

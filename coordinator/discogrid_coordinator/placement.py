@@ -4,6 +4,8 @@ Within a job what waits for another attempt goes first, then what is expected to
 gets what it can start at once, then a small reserve. Pure.
 """
 
+from collections.abc import Iterable
+
 from discogrid_coordinator import policies
 from discogrid_coordinator.floor import Floor
 from discogrid_coordinator.queues import Agent, Job, Pool
@@ -21,25 +23,31 @@ class Placement:
         floor = self._floor
         self._left = policies.PLACED_MAX
         if floor.ripe or len(floor.woken) > 1:  # one agent alone needs nothing that the pools know
-            for agent in floor.woken:
-                if agent.stale:
-                    agent.review()
+            _review(floor.woken)
         if floor.ripe:
             for job in sorted(floor.ripe, key=lambda job: job.rank):
                 self._spread(job, now)
         for agent in floor.woken:
-            if agent.free_slots > 0 and self._left > 0:
+            if self._left <= 0:
+                break
+            if agent.free_slots > 0:
                 self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
+        served: list[Agent] = []
         for agent in floor.woken:
-            if (
-                self._left > 0 and agent.free_slots < agent.offer.slots
-            ):  # idle after that: there is nothing for it
+            if self._left <= 0:
+                break
+            if agent.free_slots < agent.offer.slots:  # idle after that: there is nothing for it
                 self._send_ahead(agent, now)
-            if agent.stale:
-                agent.review()
+            if self._left > 0:
+                served.append(agent)
+        _review(floor.woken)
         floor.behind = self._left <= 0
         if not floor.behind:
             floor.ripe.clear()
+            return
+        for agent in served:  # the next event goes on with the others
+            if agent.free_slots <= 0:
+                del floor.woken[agent]
 
     def able(self, job: Job) -> Agent | None:
         """The agent that could start a ready task of the job and was longest without work.
@@ -110,6 +118,12 @@ class Placement:
         self._left -= len(tasks)
         self._floor.assign(agent, tasks, now)
         return len(tasks)
+
+
+def _review(agents: Iterable[Agent]) -> None:
+    for agent in agents:
+        if agent.stale:
+            agent.review()
 
 
 def _goes_before(job: Job, other: Job) -> bool:

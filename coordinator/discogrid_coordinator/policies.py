@@ -27,7 +27,11 @@ RETURN_WAIT_S = RESTART_WAIT_S
 DEAF_BEATS = 1.5
 """Intervals between two beats; when nobody at all is heard for so long, the fault is on this side."""
 
-PLACED_MAX = 384
+WITHDRAWN_MAX = 1024
+"""Tasks of jobs that are cancelled or held which one event takes back from agents."""
+LOOKED_AT_MAX = 512
+"""Of each kind of thing whose time has come, silence for one, so many are looked at in one event."""
+PLACED_MAX = 256
 """Tasks that are given to agents in one event; the rest waits for the next, so that none takes long."""
 RUNNERS_MAX = 2
 """Attempts of one task under way at a time."""
@@ -94,6 +98,8 @@ def misfit(requirements: Requirements, offer: Offer) -> str:
         return f"cannot give tasks a network of their own: {offer.no_network}"
     if requirements.network and not offer.network:
         return "its owner lets no task reach the network"
+    if not requirements.needs:
+        return ""
     lacking = [name for name in requirements.needs if name not in offer.capabilities]
     if ENVIRONMENT_CAPABILITY in lacking:
         return "builds no environments: its owner has not said --allow-environments"

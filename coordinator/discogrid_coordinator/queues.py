@@ -29,8 +29,11 @@ PACE_RESULTS = 16
 """An agent's pace follows about so many of its newest results."""
 
 
-class Task(msgspec.Struct, eq=False):
-    """A task that was assigned at least once and has not ended. A fresh task has no object."""
+class Task(msgspec.Struct, eq=False, gc=False):
+    """A task that was assigned at least once and has not ended. A fresh task has no object.
+
+    The collector does not look at tasks and holds, of which there are many: whoever lets them go breaks the circle.
+    """
 
     job: "Job"
     index: int
@@ -46,7 +49,7 @@ class Task(msgspec.Struct, eq=False):
     losses: Lane = ()  # under which agents an attempt died
 
 
-class Hold(msgspec.Struct, eq=False):
+class Hold(msgspec.Struct, eq=False, gc=False):
     """One attempt that is under way: a task in the hands of an agent."""
 
     task: Task
@@ -146,6 +149,7 @@ class Agent:
         self.free_slots = offer.slots - sum(need.cpus for need in needs)
         self.free_memory = offer.memory_bytes - sum(need.memory_bytes for need in needs)
         self.free_gpus = offer.gpus - sum(need.gpus for need in needs)
+        self.stale = True
 
     def learn(self, ratio: float) -> None:
         """One of its results took so many times its job's mean."""
@@ -232,7 +236,8 @@ class Pool:
 
     def admit(self, agent: Agent) -> None:
         """The agent fits."""
-        agent.review()
+        if agent.stale:
+            agent.review()
         self.members[agent] = None
         agent.pools.append(self)
         self.review(agent, agent.told[-1])
@@ -321,6 +326,7 @@ class Job:
     fresh: Fresh
     ended: Ended
     started: bool = False
+    over: bool = False  # it has ended; agents may have tasks of it that are not withdrawn yet
     ready: int = 0  # tasks in `fresh` and `lanes`; 0 while the job is held
     good: int = 0  # tasks that are done
     bad: int = 0  # tasks that failed or are quarantined
@@ -384,7 +390,7 @@ class Job:
 
     def mark_tail(self) -> None:
         """Whether idle agents may run what is slow of it beside those who have it."""
-        tail = self.repeatable and bool(self.stalled or self.in_tail)
+        tail = self.repeatable and not self.over and bool(self.stalled or self.in_tail)
         if self.tail and not tail:
             self.pool.late.pop(self, None)
         self.tail = tail

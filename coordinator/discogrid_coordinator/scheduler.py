@@ -5,13 +5,14 @@ help others, floor.py and queues.py keep the books, policies.py has the numbers.
 
 Cost: a job waits in the pool of its requirements, a pool knows its agents and which of them are spare. An event
 looks at the agents it wakes, at the pools those fit and at the ranges it moves: never at all tasks, never at all
-agents. Three events are dearer, once for many others: the first job with new requirements and the first refusal
-of a job (each looks at every agent once, to fill a pool), and a job's cancellation (its assigned tasks).
+agents. Two events are dearer, once for many others: the first job with new requirements and the first refusal of a
+job, each of which looks at every agent once, to fill a pool. What concerns very many at once (silence, a job that is
+cancelled or held) is done in parts, one an event.
 """
 
 import heapq
 from itertools import pairwise
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from discogrid.types import AgentId, Attempt, JobId, JobState, Offer, Outcome, Run, TaskState
 from discogrid_coordinator import policies
@@ -55,6 +56,10 @@ from discogrid_coordinator.invariants import check
 from discogrid_coordinator.leases import Leases
 from discogrid_coordinator.placement import Placement
 from discogrid_coordinator.queues import Agent, Hold, Job, Task, runs_of
+from discogrid_coordinator.withdrawal import Withdrawal
+
+Entry = TypeVar("Entry", tuple[float, int, Task], tuple[float, int, Agent], tuple[float, int, Job, AgentId])
+"""When, a number that keeps equal times in order, and what is due then."""
 
 
 class Scheduler:
@@ -66,6 +71,7 @@ class Scheduler:
         self.leases = Leases()
         self._placement = Placement(self.floor)
         self._helping = Helping(self.floor)
+        self._withdrawal = Withdrawal(self.floor, self._helping)
         self._submitted = 0
         self._backoff: list[tuple[float, int, Task]] = []
         self._pardons: list[tuple[float, int, Job, AgentId]] = []  # when a refusal is over
@@ -89,6 +95,8 @@ class Scheduler:
         else:
             self._handle_rare(event, now)
         floor = self.floor
+        if self._withdrawal.busy:
+            self._withdrawal.step(now)
         if floor.woken or floor.ripe or floor.slowed:  # something may be placeable now
             self._placement.dispatch(now)
             self._helping.dispatch(now)
@@ -103,7 +111,7 @@ class Scheduler:
             case AgentPaused(name, paused):
                 self._on_paused(name, now, paused=paused)
             case AgentLeft(name, reason, goodbye):
-                self._on_left(name, reason, now, goodbye=goodbye)
+                self._on_left(name, reason, goodbye=goodbye)
             case JobSubmitted():
                 self._on_submitted(event)
             case JobReleased(job_id):
@@ -119,9 +127,14 @@ class Scheduler:
             case _:
                 assert_never(event)
 
+    @property
+    def behind(self) -> bool:
+        """Whether more is to be done at once than one event may: the next TimePassed is due."""
+        return self.floor.behind or self._withdrawal.busy or self.leases.behind
+
     def deadline(self) -> float | None:
         """When the next TimePassed is due; None: not before another event."""
-        if self.floor.behind:
+        if self.behind:
             return self.floor.now
         due = self.leases.deadline()
         for heap in (self._backoff, self._pardons, self._pauses):
@@ -221,7 +234,7 @@ class Scheduler:
             if not agent.closed:
                 self.floor.admit(agent)
 
-    def _on_left(self, name: AgentId, reason: str, now: float, *, goodbye: bool) -> None:
+    def _on_left(self, name: AgentId, reason: str, *, goodbye: bool) -> None:
         agent = self.floor.agents.pop(name, None)
         if agent is None:
             return
@@ -230,7 +243,7 @@ class Scheduler:
         for hold in list(agent.held):
             if goodbye:
                 hold.started = None
-            self._lose(hold, reason, now)
+            self._lose(hold, reason)
         self.floor.woken.pop(agent, None)
         self.floor.actions.append(LoseAgent(name, reason))
 
@@ -253,7 +266,7 @@ class Scheduler:
         if len(confirmed) != len(agent.held):
             for hold in [hold for hold in agent.held if hold not in confirmed]:
                 if hold.since + grace_s <= now:
-                    self._lose(hold, f"{agent.name} does not have it any more", now)
+                    self._lose(hold, f"{agent.name} does not have it any more")
         if unwanted:
             self.floor.actions.append(Cancel(agent.name, tuple(unwanted)))
 
@@ -349,17 +362,11 @@ class Scheduler:
         job = self.floor.jobs.get(job_id)
         if job is None:
             return
-        holders: dict[Agent, list[Hold]] = {}
-        for index in sorted(job.known):
-            for hold in job.known[index].holds:
-                holders.setdefault(hold.agent, []).append(hold)
-        for agent, holds in holders.items():
-            self.floor.drop(holds)
-            self.floor.actions.append(Cancel(agent.name, tuple(runs_of(holds))))
         for start, stop in job.ended.gaps():
             self.floor.actions.append(EndTasks(job_id, start, stop, TaskState.CANCELLED, reason))
         self.floor.actions.append(EndJob(job_id, JobState.CANCELLED, reason))
         self.floor.forget(job)
+        self._withdrawal.begin(job)
 
     def _end_job(self, job: Job) -> None:
         if job.bad:
@@ -422,7 +429,7 @@ class Scheduler:
         job.trial = None
         if job.faults:
             job.faults.pop(name, None)
-        self._end_task(job, attempt.index, TaskState.DONE, "", now)
+        self._end_task(job, attempt.index, TaskState.DONE, "")
 
     def _release_holders(self, task: Task, winner: AgentId, attempt: Attempt) -> None:
         """The task has ended: whoever else works at it may stop."""
@@ -457,7 +464,7 @@ class Scheduler:
                 hold.started = now if hold.started is None else hold.started
                 hold.task.avoid = _avoiding(hold.task, agent)
                 self._blame(hold, now)
-                self._lose(hold, event.reason, now)
+                self._lose(hold, event.reason)
                 hold.task.lost = hold.task.lost_by = None
             case Outcome.TRANSFER_FAILED:
                 self._back_off(hold, event.reason, now)
@@ -491,7 +498,7 @@ class Scheduler:
         for other in task.holds:  # it would fail alike
             self.floor.drop([other])
             self.floor.actions.append(Cancel(other.agent.name, tuple(runs_of([other]))))
-        self._end_task(task.job, task.index, TaskState.FAILED, event.reason, now)
+        self._end_task(task.job, task.index, TaskState.FAILED, event.reason)
 
     def _blame(self, hold: Hold, now: float) -> None:
         """An agent that fails what succeeds elsewhere gets no more of that for a while."""
@@ -516,23 +523,25 @@ class Scheduler:
         if task.holds:
             return
         if task.transfers > policies.TRANSFERS_MAX:
-            self._end_task(task.job, task.index, TaskState.FAILED, reason, now)
+            self._end_task(task.job, task.index, TaskState.FAILED, reason)
             return
         task.due = now + policies.backoff(task.job.id, task.index, task.transfers)
         self._entries += 1
         heapq.heappush(self._backoff, (task.due, self._entries, task))
 
-    def _lose(self, hold: Hold, reason: str, now: float) -> None:
+    def _lose(self, hold: Hold, reason: str) -> None:
         """The machine's fault: it costs the task nothing unless it had started, and the user nothing at all."""
         task, name = hold.task, hold.agent.name
         self.floor.drop([hold])
+        if task.job.over:
+            return
         if hold.started is not None:
             task.losses = (*task.losses, name)
             names = sorted(set(task.losses))
             accused = len(names) >= policies.LOSING_AGENTS_MAX or len(task.losses) > policies.LOSSES_MAX
             if accused and not task.holds:
                 why = f"lost {len(task.losses)} times, under {', '.join(names)}; the last time: {reason}"
-                self._end_task(task.job, task.index, TaskState.QUARANTINED, why, now)
+                self._end_task(task.job, task.index, TaskState.QUARANTINED, why)
                 return
         self.floor.requeue(hold, reason)
         if not task.holds:
@@ -555,7 +564,7 @@ class Scheduler:
                 self.floor.requeue(hold, f"given back by {name}")
         self._helping.answered(agent, nonce)
 
-    def _end_task(self, job: Job, index: int, state: TaskState, reason: str, now: float) -> None:
+    def _end_task(self, job: Job, index: int, state: TaskState, reason: str) -> None:
         job.known.pop(index, None)
         job.ended.add(index)
         job.bad += state is not TaskState.DONE
@@ -569,16 +578,16 @@ class Scheduler:
         elif state is TaskState.FAILED and job.trial is not None:
             job.trial.append(reason)
             if len(job.trial) == policies.TRIAL_TASKS:
-                self._judge(job, job.trial, now)
+                self._judge(job, job.trial)
 
-    def _judge(self, job: Job, reasons: list[str], now: float) -> None:
+    def _judge(self, job: Job, reasons: list[str]) -> None:
         """Its first tasks have failed: a mistake in the script is not to be made on every machine."""
         job.trial = None
         if job.held or not policies.alike(reasons):
             return
         job.hold()
         self.floor.ripe.pop(job, None)
-        self._helping.take_back(job, now)
+        self._withdrawal.begin(job)
         why = f"its first {len(reasons)} tasks failed alike: {reasons[-1]}"
         self.floor.actions.append(HoldJob(job.id, why))
 
@@ -591,19 +600,16 @@ class Scheduler:
         for agent in found.doubted:
             self.floor.stall(agent)
         for agent in found.lost:
-            self._on_left(agent.name, f"not heard of for {self.leases.lease_s:g} s", now, goodbye=False)
-        while self._backoff and self._backoff[0][0] <= now:
-            due, _, task = heapq.heappop(self._backoff)
+            self._on_left(agent.name, f"not heard of for {self.leases.lease_s:g} s", goodbye=False)
+        for due, _, task in _due(self._backoff, now):
             # The task may have ended meanwhile, by a late result or with its job.
             current = task.job.known.get(task.index) is task and self.floor.jobs.get(task.job.id) is task.job
             if task.due == due and current:
                 task.due = None
                 self.floor.queue(task)
-        while self._pardons and self._pardons[0][0] <= now:
-            _, _, job, name = heapq.heappop(self._pardons)
+        for _, _, job, name in _due(self._pardons, now):
             self.floor.pardon(job, name)
-        while self._pauses and self._pauses[0][0] <= now:
-            _, _, agent = heapq.heappop(self._pauses)
+        for _, _, agent in _due(self._pauses, now):
             paused = agent.paused is not None and agent.paused + policies.PAUSED_S <= now
             if paused and self.floor.agents.get(agent.name) is agent:
                 self.floor.stall(agent)
@@ -613,7 +619,15 @@ class Scheduler:
 
     def check(self) -> None:
         """Every invariant, for tests. O(everything)."""
-        check(self.floor, self.leases)
+        check(self.floor, self.leases, withdrawing=self._withdrawal.busy)
+
+
+def _due(heap: list[Entry], now: float) -> list[Entry]:
+    """Take out what has come due, LOOKED_AT_MAX at most; where more has, the next TimePassed is due at once."""
+    found: list[Entry] = []
+    while heap and heap[0][0] <= now and len(found) < policies.LOOKED_AT_MAX:
+        found.append(heapq.heappop(heap))
+    return found
 
 
 def _known(job: Job, run: Run) -> list[Task]:

@@ -1,13 +1,14 @@
 """Hypothesis drives the scheduler with any events in any order; half of the answers are drawn from live work."""
 
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from discogrid.types import AgentId, Attempt, JobId, Outcome, Requirements, Run, SandboxLevel
-from discogrid_coordinator import events
+from discogrid_coordinator import events, policies
 from tests.pure.referee import LEASE, Referee, offer
 
 AGENTS = [AgentId(f"a{number}") for number in range(4)]
@@ -162,11 +163,29 @@ class SchedulerRules(RuleBasedStateMachine):
         super().teardown()
 
 
-TestSchedulerRules = SchedulerRules.TestCase
-TestSchedulerRules.settings = settings(
+class SchedulerRulesInParts(SchedulerRules):
+    """The same, where one event does the least that it may, and the rest follows in the next ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = patch.multiple(policies, PLACED_MAX=1, WITHDRAWN_MAX=1, LOOKED_AT_MAX=1)
+        self.parts.start()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.parts.stop()
+
+
+RULES = settings(
     max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
 )
+TestSchedulerRules = SchedulerRules.TestCase
+TestSchedulerRules.settings = RULES
+TestSchedulerRulesInParts = SchedulerRulesInParts.TestCase
+TestSchedulerRulesInParts.settings = settings(RULES, max_examples=100)
