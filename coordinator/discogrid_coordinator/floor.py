@@ -4,7 +4,8 @@ Law of the file: bookkeeping only, as in queues.py, but of what several of its v
 a task goes through `put` and `drop`.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from itertools import islice
 
 from discogrid.types import AgentId, JobId, NodeId, Requirements, Run
 from discogrid_coordinator import policies
@@ -24,10 +25,12 @@ class Floor:
         self.jobs: dict[JobId, Job] = {}
         self.pools: dict[Requirements | JobId, Pool] = {}
         self.idle_pools: OrderedDict[Requirements, None] = OrderedDict()
+        self.old_pools: deque[Pool] = deque()  # no job lives there, and nothing waits
         self.submitters: dict[NodeId, Submitter] = {}
         self.actions: list[Action] = []
         self.now = 0.0  # of this event
         self.behind = False  # whether more could be placed than one event may
+        self.strained = False  # whether this event has looked at very many agents, and is to do no more
         self.ripe: dict[Job, None] = {}  # got ready tasks in this event
         self.woken: dict[Agent, None] = {}  # may have got room in this event
         self.slowed: dict[Job, None] = {}  # may have stragglers, or fewer of them, since this event
@@ -186,6 +189,7 @@ class Floor:
             for agent in self.agents.values():
                 if not agent.closed and not policies.misfit(requirements, agent.offer):
                     pool.admit(agent)
+            self.strained = len(self.agents) > policies.WITHDRAWN_MAX
         self.idle_pools.pop(requirements, None)
         pool.jobs += 1
         return pool
@@ -234,9 +238,21 @@ class Floor:
             self.idle_pools[pool.requirements] = None
             if len(self.idle_pools) > IDLE_POOLS_MAX:
                 oldest, _ = self.idle_pools.popitem(last=False)
-                _dissolve(self.pools.pop(oldest))
+                self.old_pools.append(self.pools.pop(oldest))
         else:
-            _dissolve(self.pools.pop(job))
+            self.old_pools.append(self.pools.pop(job))
+
+    def dissolve(self) -> None:
+        """Let the next WITHDRAWN_MAX agents forget pools in which no job lives any more."""
+        left = policies.WITHDRAWN_MAX
+        while self.old_pools and left > 0:
+            pool = self.old_pools[0]
+            part = list(islice(pool.members, left))
+            left -= len(part)
+            for agent in part:
+                pool.dismiss(agent)
+            if not pool.members:
+                self.old_pools.popleft()
 
     def _shrunk(self, pool: Pool) -> None:
         """Tasks that avoided the agents now left alone in the pool have nowhere else to go."""
@@ -244,8 +260,3 @@ class Floor:
             for job in pool.jobs_waiting():
                 if job.lanes:
                     self.ripe[job] = None
-
-
-def _dissolve(pool: Pool) -> None:
-    for agent in list(pool.members):
-        pool.dismiss(agent)

@@ -41,19 +41,22 @@ class Helping:
         floor = self._floor
         if floor.behind:
             return
-        for agent in floor.woken:
-            if (
-                agent.free_slots > 0
-                and agent.is_open()
-                and not agent.closed
-                and floor.agents.get(agent.name) is agent
-            ):
+        left = policies.HELPED_MAX
+        for agent in list(floor.woken):
+            if left <= 0:
+                break
+            del floor.woken[agent]
+            if agent.is_open() and not agent.closed and floor.agents.get(agent.name) is agent:
+                left -= 1
                 self._help(agent, now)
-        for job in floor.slowed:
+        for job in list(floor.slowed):
+            if left <= 0:
+                break
+            del floor.slowed[job]
             if job.tail and (job.stalled or (job.watched is None and job not in job.pool.late)):
+                left -= 1
                 self._relieve(job, now)
-        floor.woken.clear()
-        floor.slowed.clear()
+        floor.behind = bool(floor.woken or floor.slowed)
 
     def deadline(self) -> float | None:
         """When `on_time` is due."""

@@ -96,6 +96,11 @@ def _check_pools(floor: Floor) -> None:
         tail = job.repeatable and bool(job.stalled or job.in_tail)
         assert tail == job.tail, "a tail is forgotten, or no tail"
         assert tail or job not in job.pool.late, "an agent without work looks at what needs no help"
+    for pool in floor.old_pools:
+        assert pool.jobs == pool.ready == 0, "a job lives in a pool that is gone"
+        assert all(pool in agent.pools for agent in pool.members), "a pool that is gone keeps an agent"
+    known = {*floor.pools.values(), *floor.old_pools}
+    assert all(pool in known for agent in floor.agents.values() for pool in agent.pools)
     for key, pool in floor.pools.items():
         assert pool.jobs == lives[pool], "the count of a pool's jobs is off"
         assert (pool.jobs == 0) == (key in floor.idle_pools), "an idle pool is forgotten"

@@ -27,12 +27,14 @@ RETURN_WAIT_S = RESTART_WAIT_S
 DEAF_BEATS = 1.5
 """Intervals between two beats; when nobody at all is heard for so long, the fault is on this side."""
 
-WITHDRAWN_MAX = 1024
+WITHDRAWN_MAX = 384
 """Tasks of jobs that are cancelled or held which one event takes back from agents."""
-LOOKED_AT_MAX = 512
+LOOKED_AT_MAX = 128
 """Of each kind of thing whose time has come, silence for one, so many are looked at in one event."""
 PLACED_MAX = 256
 """Tasks that are given to agents in one event; the rest waits for the next, so that none takes long."""
+HELPED_MAX = 128
+"""Agents without work, and jobs with stragglers, that are looked after in one event."""
 RUNNERS_MAX = 2
 """Attempts of one task under way at a time."""
 STRAGGLER_RATIO = 1.5

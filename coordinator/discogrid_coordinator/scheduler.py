@@ -97,7 +97,12 @@ class Scheduler:
         floor = self.floor
         if self._withdrawal.busy:
             self._withdrawal.step(now)
-        if floor.woken or floor.ripe or floor.slowed:  # something may be placeable now
+        if floor.old_pools:
+            floor.dissolve()
+        if floor.strained:
+            floor.strained = False
+            floor.behind = True
+        elif floor.woken or floor.ripe or floor.slowed:  # something may be placeable now
             self._placement.dispatch(now)
             self._helping.dispatch(now)
         return floor.actions
@@ -130,7 +135,8 @@ class Scheduler:
     @property
     def behind(self) -> bool:
         """Whether more is to be done at once than one event may: the next TimePassed is due."""
-        return self.floor.behind or self._withdrawal.busy or self.leases.behind
+        floor = self.floor
+        return floor.behind or bool(floor.old_pools) or self._withdrawal.busy or self.leases.behind
 
     def deadline(self) -> float | None:
         """When the next TimePassed is due; None: not before another event."""

@@ -344,11 +344,12 @@ class Server:
 
 @contextlib.contextmanager
 def _collector_off() -> Iterator[None]:
-    """What is made inside stays: the collector would look at all of it again and again, and free nothing."""
+    """What is made inside stays: the collector would look at all of it again and again, then and later, and free nothing."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -29,13 +29,13 @@ def cancelled(actions: list[Action]) -> list[Run]:
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch) -> Referee:
     """Four agents of two slots each have all of a job and run one half of it; two tasks are taken back at a time."""
-    monkeypatch.setattr(policies, "WITHDRAWN_MAX", 2)
     grid = Referee()
     for name in AGENTS:
         grid.join(name)
     grid.submit(JOB, 8)
     for name, held in grid.live.items():
         grid.tell(events.TasksStarted(name, (Run.of(min(held, key=repr)),)))
+    monkeypatch.setattr(policies, "WITHDRAWN_MAX", 2)
     return grid
 
 
@@ -173,6 +173,31 @@ def test_an_agent_that_speaks_before_its_turn_to_be_given_up_is_looked_at_anew(
     grid.tell(events.AgentBeat(AgentId("a2")))
     finish(grid)
     assert set(grid.live) == {"a0", "a2"}
+
+
+def test_the_first_job_of_its_kind_on_a_large_grid_is_placed_in_the_next_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policies, "WITHDRAWN_MAX", 3)
+    grid = Referee()
+    for name in AGENTS:
+        grid.join(name)
+    assert grid.submit(JOB, 8) == []
+    assert sum(isinstance(action, events.Assign) for part in finish(grid) for action in part) == 4
+
+
+def test_agents_forget_a_pool_without_jobs_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Referee()
+    for name in AGENTS:
+        grid.join(name)
+    grid.submit(JOB, 1)
+    [holder] = [name for name, held in grid.live.items() if held]
+    grid.tell(events.TaskFailed(holder, attempt(JOB, 0), Outcome.REFUSED, "not today"))  # a pool of its own
+    monkeypatch.setattr(policies, "WITHDRAWN_MAX", 2)
+    grid.tell(events.JobCancelled(JOB))
+    finish(grid)
+    assert not grid.scheduler.floor.old_pools
+    assert {len(agent.pools) for agent in grid.scheduler.floor.agents.values()} == {1}
 
 
 def test_nothing_is_left_of_jobs_that_have_ended() -> None:

@@ -168,7 +168,7 @@ class SchedulerRulesInParts(SchedulerRules):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = patch.multiple(policies, PLACED_MAX=1, WITHDRAWN_MAX=1, LOOKED_AT_MAX=1)
+        self.parts = patch.multiple(policies, PLACED_MAX=1, HELPED_MAX=1, WITHDRAWN_MAX=1, LOOKED_AT_MAX=1)
         self.parts.start()
 
     def teardown(self) -> None:

@@ -1,6 +1,7 @@
 """Simulated grids from seeds: one large one to be measured, or many small ones in trouble."""
 
 import argparse
+import gc
 import sys
 import traceback
 from collections import Counter
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.seeds:
         first, _, stop = asked.seeds.partition("..")
         return many(range(int(first), int(stop)), asked.agents, asked.tasks)
+    gc.disable()  # it would look at the whole simulated grid, and be counted as the machines' own time
     show(Grid(asked.seed, asked.agents, asked.tasks).run())
     return 0
 
