@@ -41,6 +41,11 @@ class Helping:
         floor = self._floor
         if floor.behind:
             return
+        if len(floor.woken) == 1 and not floor.slowed:  # as after nearly every result
+            agent, _ = floor.woken.popitem()
+            if agent.free_slots <= 0:
+                return
+            floor.woken[agent] = None
         left = policies.HELPED_MAX
         for agent in list(floor.woken):
             if left <= 0:

@@ -49,6 +49,7 @@ class Leases:
         self._fallen: dict[Agent, None] = {}  # silent, and not doubted yet
         self._over: deque[Lease] = deque()  # and nobody is given up yet
         self._patient_until: float | None = None
+        self._looked = 0.0  # the newest look
         self.behind = False  # whether the last look had to leave some out
 
     def __iter__(self) -> Iterator[Agent]:
@@ -84,6 +85,7 @@ class Leases:
     def look(self, now: float) -> Found:
         """What has come of silence since the last look. O(agents whose look is due, up to LOOKED_AT_MAX)."""
         found = Found([], [], [])
+        self._looked = now
         held_back = self._withholds(now)
         for _ in range(policies.LOOKED_AT_MAX):
             if not self._looks or self._looks[0][0] > now:
@@ -99,8 +101,10 @@ class Leases:
         return found
 
     def deadline(self) -> float | None:
-        """When `look` is due."""
-        due = self._looks[0][0] if self._looks else None
+        """When `look` is due. Not at every agent's own moment: what a large grid sees a little later it sees at once."""
+        due = None
+        if self._looks:
+            due = max(self._looks[0][0], self._looked + self._silent_s / policies.LOOKS_A_SILENCE)
         patient = self._patient_until
         if patient is not None and (due is None or patient < due):
             due = patient

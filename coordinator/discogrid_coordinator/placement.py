@@ -5,6 +5,7 @@ gets what it can start at once, then a small reserve. Pure.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from discogrid_coordinator import policies
 from discogrid_coordinator.floor import Floor
@@ -32,20 +33,19 @@ class Placement:
                 break
             if agent.free_slots > 0:
                 self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
-        served: list[Agent] = []
+        served = 0
         for agent in floor.woken:
-            if self._left <= 0:
-                break
             if agent.free_slots < agent.offer.slots:  # idle after that: there is nothing for it
                 self._send_ahead(agent, now)
-            if self._left > 0:
-                served.append(agent)
+            if self._left <= 0:
+                break
+            served += 1
         _review(floor.woken)
         floor.behind = self._left <= 0
         if not floor.behind:
             floor.ripe.clear()
             return
-        for agent in served:  # the next event goes on with the others
+        for agent in list(islice(floor.woken, served)):  # the next event goes on with the others
             if agent.free_slots <= 0:
                 del floor.woken[agent]
 
@@ -105,7 +105,7 @@ class Placement:
     def _send_ahead(self, agent: Agent, now: float) -> None:
         """Give the agent a reserve, so that the next input is there when a task ends."""
         job = self.next_for(agent)
-        if job is None:
+        if job is None or self._left <= 0:
             return
         need = job.requirements
         wanted = policies.prefetch(job.durations.mean, agent.offer.slots // need.cpus)

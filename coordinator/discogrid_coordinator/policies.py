@@ -18,6 +18,8 @@ BEAT_GRACE_S = 10.0
 
 SILENT_BEATS = 3.0
 """An agent that misses so many gets no new work, and what it runs may be run elsewhere too."""
+LOOKS_A_SILENCE = 256
+"""In the time after which an agent counts as silent, so often it is looked who is."""
 PAUSED_S = 15.0
 """After so long, what an agent runs whose owner came back may be run elsewhere too."""
 RESTART_WAIT_S = 4.0
