@@ -79,9 +79,10 @@ class Helping:
                 for hold in self._still(request):
                     self._copy(request.thief, hold, now)
         while self._watches and self._watches[0][0] <= now:
-            _, _, job = heapq.heappop(self._watches)
-            job.watched = None
-            if self._floor.jobs.get(job.id) is job:
+            due, _, job = heapq.heappop(self._watches)
+            if job.watched == due and not job.over:
+                job.watched = None
+                job.pool.late.pop(job, None)  # whoever is free and was too slow before may help now
                 self._floor.slowed[job] = None
 
     def answered(self, agent: Agent, nonce: int) -> None:
@@ -111,8 +112,8 @@ class Helping:
         for pool in agent.pools:
             for job in list(islice(pool.late, policies.LOOKS_MAX)):
                 pool.late.move_to_end(job)
-                slow = self._stragglers(job, now)
-                if any(self._copy(agent, hold, now) for hold in slow) and not agent.is_open():
+                self._copy_some(job, [agent], self._stragglers(job, now), now)
+                if not agent.is_open():
                     return
 
     def _steal(self, agent: Agent, now: float) -> bool:
@@ -154,10 +155,11 @@ class Helping:
     # Copying.
 
     def _relieve(self, job: Job, now: float) -> None:
-        """Copy the job's stragglers to agents that are free, and look again when there will be another."""
+        """Copy the job's stragglers to the fastest agents that are free, and look again when there will be another."""
         slow = self._stragglers(job, now)
-        for agent in list(islice(job.pool.spare, len(slow))):
-            next((hold for hold in slow if self._copy(agent, hold, now)), None)
+        free = islice(job.pool.spare, policies.HELPERS_MAX)
+        fastest = heapq.nsmallest(len(slow), free, key=lambda agent: agent.pace)
+        self._copy_some(job, fastest, slow, now)
 
     def _stragglers(self, job: Job, now: float) -> list[Hold]:
         """Attempts that stand still, or run for too long: while there are any the job is late."""
@@ -175,15 +177,35 @@ class Helping:
         return found
 
     def _watch(self, job: Job, due: float) -> None:
-        if job.watched is None:
+        if job.watched is None or due < job.watched:
             job.watched = due
             self._watched += 1
             heapq.heappush(self._watches, (due, self._watched, job))
 
-    def _copy(self, agent: Agent, hold: Hold, now: float) -> bool:
+    def _copy_some(self, job: Job, agents: list[Agent], slow: list[Hold], now: float) -> None:
+        """Give each agent one that it may help with; a slow one may later, unless a faster one is free before."""
+        for agent in agents:
+            for hold in slow:
+                due = self._due(job, agent, hold)
+                if due > now and self._may_copy(agent, hold):
+                    self._watch(job, due)
+                elif self._copy(agent, hold, now):
+                    break
+
+    def _due(self, job: Job, agent: Agent, hold: Hold) -> float:
+        """When it is worth while that the agent begins what the other has: once it would have long done a usual task."""
+        median = job.durations.median()
+        if hold in job.stalled or hold.started is None or median is None:
+            return 0.0
+        return hold.started + policies.STRAGGLER_RATIO * median * max(1.0, agent.pace)
+
+    def _may_copy(self, agent: Agent, hold: Hold) -> bool:
         task = hold.task
         able = agent in task.job.pool.spare and hold.agent is not agent and agent.name not in task.avoid
-        if not able or not task.job.repeatable or task.job.over or len(task.holds) >= policies.RUNNERS_MAX:
+        return able and task.job.repeatable and not task.job.over and len(task.holds) < policies.RUNNERS_MAX
+
+    def _copy(self, agent: Agent, hold: Hold, now: float) -> bool:
+        if not self._may_copy(agent, hold):
             return False
-        self._floor.assign(agent, [task], now)
+        self._floor.assign(agent, [hold.task], now)
         return True

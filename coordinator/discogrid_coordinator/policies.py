@@ -43,6 +43,8 @@ STRAGGLER_RATIO = 1.5
 """A task that has run for so many medians of its job may be run elsewhere too."""
 RECALL_S = 1.5
 """In which an agent says what it gives back: two round trips and a second."""
+HELPERS_MAX = 64
+"""Agents without work of which the fastest is looked for, to run what is slow elsewhere."""
 LOOKS_MAX = 8
 """Agents, or jobs, that are looked at for somebody who has nothing to do."""
 WEIGHT_MIN = 0.01

@@ -89,6 +89,7 @@ class Agent:
     leaving: bool = False
     silent: bool = False  # for longer than is usual
     paused: float | None = None  # its owner is back, or it sleeps, since then
+    results: int = 0  # that its pace is of, up to PACE_RESULTS
     pace: float = 1.0  # of its tasks, in mean run times of their jobs: 2 is twice as slow as all together
     pools: "list[Pool]" = field(default_factory=list)
     held: dict[Hold, None] = field(default_factory=dict)  # oldest first
@@ -153,7 +154,8 @@ class Agent:
 
     def learn(self, ratio: float) -> None:
         """One of its results took so many times its job's mean."""
-        self.pace += (ratio - self.pace) / PACE_RESULTS
+        self.results = min(self.results + 1, PACE_RESULTS)
+        self.pace += (ratio - self.pace) / self.results
         self.stale = True  # its reserve lasts longer now, or less long
 
     def load(self) -> int:
