@@ -48,6 +48,7 @@ CLOCK_SKEW_S_MAX = 300.0
 JOB_ID_CHARACTERS = 4  # at least
 
 _NO_BASE_NAME = re.compile(r"[/\\\0]")
+KIND_BYTES = 16  # of what names a kind of task
 _DIGEST = re.compile(r"blake3:[0-9a-f]{64}")
 EVER = float("-inf")  # a time before every revocation
 
@@ -277,6 +278,17 @@ def _check_file(file: FileRef) -> None:
         raise SignatureRefused(f"the file name {file.name!r} cannot be used: {reason}")
     if not 0 <= file.size <= NUMBER_MAX or _DIGEST.fullmatch(file.digest) is None:
         raise SignatureRefused(f"the file {file.name!r} has no digest or size that this software knows")
+
+
+def kind_of(manifest: Manifest) -> str:
+    """What jobs have in common whose tasks take alike long: script, constants and arguments."""
+    parts = [manifest.script.digest, *(file.digest for file in manifest.constants), *manifest.arguments]
+    return blake3("\0".join(parts).encode()).hexdigest(KIND_BYTES)
+
+
+def task_key(index: int, file: FileRef | None) -> str:
+    """What tasks of one kind have in common that take alike long, in whatever job."""
+    return str(index) if file is None else file.digest
 
 
 def _check_texts(manifest: Manifest) -> None:

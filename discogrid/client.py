@@ -19,6 +19,7 @@ from discogrid.bundle import (
     check_leaves,
     decode_leaf,
     is_id_of,
+    kind_of,
     open_job,
     open_results,
 )
@@ -47,10 +48,12 @@ from discogrid.messages import (
     Results,
     RotateKeys,
     SubmitJob,
+    TellRunTimes,
     Watch,
     WatchLogs,
     Welcome,
 )
+from discogrid.run_times import pack_run_times
 from discogrid.session import ANSWER_S, Session
 from discogrid.submission import Prepared
 from discogrid.transfer import pack_small
@@ -112,6 +115,7 @@ class AsyncClient:
                 f"the names of {len(prepared.leaves):,} inputs are together too long for one job",
                 fix="Submit them as several jobs, or give them shorter names.",
             )
+        await self._tell_run_times(prepared)
         riders = pack_small(prepared.refs(), lambda file: prepared.files[file.digest].read_bytes())
         while True:
             reply = await self._session.ask(
@@ -132,6 +136,15 @@ class AsyncClient:
                     await self._upload(prepared, digests, on_uploaded)
                 case other:
                     raise _unexpected(other)
+
+    async def _tell_run_times(self, prepared: Prepared) -> None:
+        """Before the job, so that it is known when the job comes; an older coordinator does without."""
+        welcome = self._session.welcome
+        if prepared.run_times and welcome is not None and welcome.protocol >= TellRunTimes.since:
+            kind = kind_of(prepared.job.manifest)
+            await self._session.ask(
+                lambda request: TellRunTimes(request=request, kind=kind), *pack_run_times(prepared.run_times)
+            )
 
     async def jobs(self) -> list[JobView]:
         """All jobs, oldest first."""

@@ -10,7 +10,7 @@ import msgspec
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
 from discogrid.views import AgentView, JobView, TaskView
 
-PROTOCOL = 3
+PROTOCOL = 4
 PROTOCOL_OLDEST = 1  # all from here on are accepted
 
 
@@ -229,6 +229,14 @@ class SubmitJob(Message, frozen=True, kw_only=True, tag="submit-job"):
     hold: bool = False
 
 
+class TellRunTimes(Message, frozen=True, kw_only=True, tag="tell-run-times"):
+    """How long tasks of a kind will take, before a job of it is submitted. Payload: [tasks][seconds]. Answered by Answer."""
+
+    since = 4
+    request: int
+    kind: str  # of `bundle.kind_of`
+
+
 class JobAccepted(Message, frozen=True, kw_only=True, tag="job-accepted"):
     """The job is durable and has this id."""
 
@@ -416,6 +424,7 @@ AnyMessage = (
     | FollowLogs
     | LogChunk
     | SubmitJob
+    | TellRunTimes
     | JobAccepted
     | BlobsMissing
     | Query

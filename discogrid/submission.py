@@ -19,12 +19,14 @@ from discogrid.bundle import (
     check_base_name,
     encode_leaf,
     seal_job,
+    task_key,
 )
 from discogrid.errors import InputError
 from discogrid.grid import Grid
 from discogrid.imports import needed_modules
 from discogrid.mounts import check_mount_target
 from discogrid.packages import REQUIREMENTS_BYTES_MAX, script_packages
+from discogrid.run_times import run_times_of
 from discogrid.types import ENVIRONMENT_CAPABILITY, Digest, FileRef, Limits, Mount, Requirements
 
 VALID_S = 7 * 86400.0
@@ -50,6 +52,7 @@ class Submission:
     priority: int = 0
     repeatable: bool = True  # a task may run twice at a time, and only one result counts
     packages: Sequence[str] = ()  # of an environment of its own
+    run_times: Mapping[str, float] = field(default_factory=dict)  # seconds, by an input's path or name
     imports_needed: bool = True  # whether an agent must have what the script imports
 
 
@@ -61,6 +64,7 @@ class Prepared:
     leaves: list[bytes]
     files: dict[Digest, Path]
     sizes: dict[Digest, int]
+    run_times: dict[str, float] = field(default_factory=dict)  # seconds of each task, where they are known
 
     def refs(self) -> Iterator[FileRef]:
         """Every file of the job, by content."""
@@ -109,6 +113,8 @@ def prepare(
     taken = {script.name, *(constant.name for constant in constants)}
     packages = tuple(submission.packages) or _header(submission.script)
     leaves = []
+    run_times: dict[str, float] = {}
+    expected = run_times_of(submission.inputs, submission.run_times)
     for index, path in enumerate(submission.inputs):
         reference = take(path, "input")
         if reference.name in taken:
@@ -117,6 +123,8 @@ def prepare(
                 fix="Rename one of them.",
             )
         leaves.append(encode_leaf(Leaf(index, reference)))
+        if expected[index]:
+            run_times[task_key(index, reference)] = expected[index]
     if not submission.inputs:
         leaves.append(encode_leaf(Leaf(0, None)))
     manifest = Manifest(
@@ -141,7 +149,7 @@ def prepare(
         tasks=len(leaves),
         root=merkle.Tree([merkle.leaf_hash(leaf) for leaf in leaves]).root,
     )
-    return Prepared(seal_job(manifest, grid.identity), leaves, files, sizes)
+    return Prepared(seal_job(manifest, grid.identity), leaves, files, sizes, run_times)
 
 
 def _header(script: Path) -> tuple[str, ...]:

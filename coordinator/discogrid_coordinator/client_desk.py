@@ -1,11 +1,12 @@
 """Hears clients: takes jobs in, answers questions, lets them watch."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 
 from discogrid.channel import Received
-from discogrid.errors import DiscogridError
+from discogrid.errors import DiscogridError, WireError
 from discogrid.messages import (
     Act,
     Answer,
@@ -23,10 +24,12 @@ from discogrid.messages import (
     Refused,
     Results,
     SubmitJob,
+    TellRunTimes,
     Unwatch,
     Watch,
     WatchLogs,
 )
+from discogrid.run_times import unpack_run_times
 from discogrid.types import Attempt, JobId, TaskState
 from discogrid.views import TaskView
 from discogrid.wire import pack_parts
@@ -38,6 +41,7 @@ from discogrid_coordinator.peers import Peer
 from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.watches import Follower, Watcher
 
+KIND = re.compile("[0-9a-f]{32}")
 RESULTS_BYTES_PAGE = 4 << 20  # envelopes and small archives in one answer
 
 log = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ class ClientDesk:
                 self.leave(peer)
             case SubmitJob():
                 self._submit(peer, message, received.payload)
+            case TellRunTimes():
+                self._learn(peer, message, received.payload)
             case Query():
                 self._query(peer, message)
             case Act():
@@ -115,6 +121,19 @@ class ClientDesk:
         else:
             id_ = engine.accept(verified, hold=message.hold)
             engine.outbox.put(peer.route, JobAccepted(request=request, job=id_))
+
+    def _learn(self, peer: Peer, message: TellRunTimes, payload: list[bytes]) -> None:
+        if len(payload) != 2 or not KIND.fullmatch(message.kind):
+            self._refuse(peer, message.request, "usage", "a kind comes with its tasks and their durations")
+            return
+        try:
+            run_times = unpack_run_times(*payload)
+        except WireError as error:
+            self._refuse(peer, message.request, "usage", error.what)
+            return
+        for task, seconds in run_times.items():
+            self._engine.journal.learn(message.kind, task, seconds)
+        self._engine.outbox.put(peer.route, Answer(request=message.request))
 
     def _act(self, peer: Peer, message: Act) -> None:
         if self._owned(peer, message.request, message.job) is None:

@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from blake3 import blake3
-
 from discogrid import __version__
 from discogrid.blobs import BlobStore
-from discogrid.bundle import Job, demands
+from discogrid.bundle import demands, kind_of, task_key
 from discogrid.errors import BlobError, DiscogridError
 from discogrid.grid import Grid
 from discogrid.messages import (
@@ -54,7 +52,6 @@ from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
 RESULTS_PREFIX = "results:"
-KIND_BYTES = 16  # of what names a kind of task
 
 log = logging.getLogger(__name__)
 
@@ -266,15 +263,15 @@ class Engine:
         self.books.note_result(record)
         if record.state is TaskState.DONE and (accepted := self.intake.get(attempt.job)) is not None:
             file = accepted.verified.inputs[attempt.index]
-            self.journal.learn(kind_of(accepted.job), _task_of(attempt.index, file), done.seconds)
+            self.journal.learn(kind_of(accepted.job.manifest), task_key(attempt.index, file), done.seconds)
 
     def _expected(self, accepted: Accepted) -> tuple[float, ...]:
         """Seconds that each task took when it last ran, 0 for those that never did; empty when none is known."""
-        known = self.journal.durations(kind_of(accepted.job))
+        known = self.journal.durations(kind_of(accepted.job.manifest))
         if not known:
             return ()
         inputs = accepted.verified.inputs
-        return tuple(known.get(_task_of(index, file), 0.0) for index, file in enumerate(inputs))
+        return tuple(known.get(task_key(index, file), 0.0) for index, file in enumerate(inputs))
 
     def _read(self, file: FileRef) -> bytes | None:
         try:
@@ -378,17 +375,6 @@ def _submitted(
         expected=expected,
         restored=restored,
     )
-
-
-def kind_of(job: Job) -> str:
-    """What jobs have in common whose tasks take alike long: script, constants and arguments."""
-    manifest = job.manifest
-    parts = [manifest.script.digest, *(file.digest for file in manifest.constants), *manifest.arguments]
-    return blake3("\0".join(parts).encode()).hexdigest(KIND_BYTES)
-
-
-def _task_of(index: int, file: FileRef | None) -> str:
-    return str(index) if file is None else file.digest
 
 
 def results_of(job: JobId) -> str:

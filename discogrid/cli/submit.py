@@ -18,6 +18,7 @@ from discogrid.download import Wish
 from discogrid.errors import ExitCode, InputError, UsageError
 from discogrid.inputs import expand
 from discogrid.packages import read_requirements
+from discogrid.run_times import read_run_times
 from discogrid.submission import Submission
 from discogrid.types import Limits, Requirements, SandboxLevel
 
@@ -103,6 +104,11 @@ class SubmitCommand(Command):
     help="Further tries of a failed task.",
 )
 @click.option(
+    "--durations",
+    metavar="FILE",
+    help="What is known of the inputs: on each line a name and seconds. The longest go first.",
+)
+@click.option(
     "--not-idempotent",
     is_flag=True,
     help="A task must not run twice at a time, as slow ones else may; only one result ever counts.",
@@ -184,6 +190,7 @@ def submission_of(
     gpus: int = 0,
     timeout: float | None = None,
     retries: int = 1,
+    durations: str | None = None,
     not_idempotent: bool = False,
     priority: int = 0,
     network: bool = False,
@@ -215,6 +222,7 @@ def submission_of(
         retries=retries,
         priority=priority,
         repeatable=not not_idempotent,
+        run_times={} if durations is None else read_run_times(Path(durations)),
         packages=() if requirements is None else read_requirements(requirements),
         imports_needed=not any_modules,
     )

@@ -26,10 +26,12 @@ from discogrid.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    TellRunTimes,
     Watch,
     WatchLogs,
     Welcome,
 )
+from discogrid.run_times import pack_run_times
 from discogrid.types import AgentId, Attempt, JobId, Outcome, Role, Run, TaskState
 from discogrid.wire import pack_parts
 from discogrid_coordinator import events
@@ -315,6 +317,23 @@ def test_a_job_that_is_none_is_refused_at_once(bench: Bench, payload: tuple[byte
     client = bench.client()
     bench.hear(client, SubmitJob(request=3), *payload)
     assert [answer.request for answer in bench.told(client, Refused)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("0" * 32, ()),
+        ("0" * 32, (b"", b"", b"")),
+        ("0" * 32, (pack_parts([b"0"]), b"\0" * 4)),
+        ("0" * 31, pack_run_times({"0": 1.0})),
+        ("Z" * 32, pack_run_times({"0": 1.0})),
+    ],
+)
+def test_durations_that_are_none_are_refused(bench: Bench, kind: str, payload: tuple[bytes, ...]) -> None:
+    client = bench.client()
+    bench.hear(client, TellRunTimes(request=3, kind=kind), *payload)
+    assert [answer.request for answer in bench.told(client, Refused)] == [3]
+    assert not bench.engine.journal.take()
 
 
 @pytest.mark.parametrize(

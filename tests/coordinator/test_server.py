@@ -8,11 +8,23 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from discogrid import session, silence
+from discogrid.bundle import kind_of
 from discogrid.client import AsyncClient
 from discogrid.errors import BlobError, DiscogridError, GridError, InputError
-from discogrid.messages import Act, Answer, BlobsMissing, JobAccepted, Query, SubmitJob, Watch, Welcome
+from discogrid.messages import (
+    Act,
+    Answer,
+    BlobsMissing,
+    JobAccepted,
+    Query,
+    SubmitJob,
+    TellRunTimes,
+    Watch,
+    Welcome,
+)
 from discogrid.types import JobId, Role
 from discogrid.wire import pack_parts
 from discogrid_coordinator.client_desk import ClientDesk
@@ -224,3 +236,22 @@ async def test_blobs_follow_a_coordinator_to_another_address(
         with pytest.raises(BlobError, match="closed"):
             await before.put(content, digest_of(content), len(content))
         assert line.blobs(None) is not before
+
+
+async def test_durations_are_kept_for_jobs_of_the_kind_and_from_an_older_coordinator(
+    grid: Cast, tmp_path: Path
+) -> None:
+    job = prepared(grid, tmp_path / "job", 3, run_times={"in1.txt": 7.0})
+    kind = kind_of(job.job.manifest)
+    async with (
+        serving(grid, tmp_path / "coordinator") as house,
+        AsyncClient(grid.grid(grid.submitter, house.endpoint)) as client,
+    ):
+        welcome = client._session.welcome
+        assert welcome is not None
+        client._session.welcome = replace(welcome, protocol=TellRunTimes.since - 1)
+        await client.submit(job)
+        assert house.server._engine.journal.durations(kind) == {}
+        client._session.welcome = welcome
+        await client.submit(job)
+        assert list(house.server._engine.journal.durations(kind).values()) == [7.0]

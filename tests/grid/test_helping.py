@@ -130,3 +130,18 @@ def test_what_took_long_the_last_time_goes_first_the_next_time(machine: Machine)
         started = {str(task["started"]): task["index"] for task in tasks(machine, job)}
         order.append([started[when] for when in sorted(started)])
     assert order == [[0, 1, 2], [1, 2, 0]]
+
+
+def test_what_is_said_to_take_long_goes_first_the_first_time(machine: Machine) -> None:
+    machine.coordinate()
+    machine.lend(1)
+    machine.write("nap.py", ONE_S + WRITE)
+    inputs(machine, 0.1, 0.5, 0.2)
+    machine.write("durations.txt", "in0.txt 1s\nin1.txt 1m\n./in2.txt 30s\nanother.txt 1h\n")
+    job = machine.run("submit", "-d", "nap.py", "./in*.txt", "--durations", "durations.txt").stdout.strip()
+    assert machine.run("wait", job).returncode == 0
+    started = {str(task["started"]): task["index"] for task in tasks(machine, job)}
+    assert [started[when] for when in sorted(started)] == [1, 2, 0]
+    machine.write("durations.txt", "movie.mp4 soon\n")
+    refused = machine.run("submit", "nap.py", "in*.txt", "--durations", "durations.txt")
+    assert (refused.returncode, "line 1 of durations.txt" in refused.stderr) == (2, True)
