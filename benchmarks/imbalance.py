@@ -33,23 +33,29 @@ SIGMA = 1.0
 FIRST_MAX, SECOND_MAX, GIVEN_MAX = 1.02, 1.10, 1.03
 READY_S = 30.0
 SCRIPT = """import sys, time
+begun = time.time()
 seconds = float(open(sys.argv[1]).read())
 if sys.argv[2] == "burn":
     while time.process_time() < seconds:
         pass
 else:
     time.sleep(seconds)
+open("run-result/" + sys.argv[1], "w").write(f"{begun} {time.time()}")
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """When a task ran, in seconds."""
+    """When a task ran, in seconds since 1970: its script, by its own clock, and all of it, as the grid tells."""
 
     index: int
     start: float
     stop: float
-    seconds: float  # of the script alone
+    script: tuple[float, float]
+
+    @property
+    def seconds(self) -> float:
+        return self.script[1] - self.script[0]
 
 
 def lengths(total_s: float) -> list[float]:
@@ -68,9 +74,9 @@ def greedy(seconds: list[float], slots: int) -> float:
 
 
 def most_at_once(ran: list[Ran]) -> int:
-    """Tasks that ran at the same time."""
+    """Scripts that ran at the same time."""
     running = most = 0
-    for _, change in sorted([(one.start, 1) for one in ran] + [(one.stop, -1) for one in ran]):
+    for _, change in sorted([(one.script[0], 1) for one in ran] + [(one.script[1], -1) for one in ran]):
         running += change
         most = max(most, running)
     return most
@@ -131,13 +137,13 @@ class Grid:
 
     def job(self, *arguments: str) -> list[Ran]:
         """Run a job to its end."""
-        job = self.run("submit", "-d", *arguments)
-        self.run("wait", job)
-        tasks = json.loads(self.run("tasks", job, "--json"))["tasks"]
-        return [
-            Ran(task["index"], moment(task["started"]), moment(task["ended"]), task["seconds"])
-            for task in tasks
-        ]
+        got = self.folder / self.run("submit", *arguments)
+        ran: list[Ran] = []
+        for task in json.loads((got / "job.json").read_text())["tasks"]:
+            begun, ended = (got / "output" / task["input"]).read_text().split()
+            script = (float(begun), float(ended))
+            ran.append(Ran(task["index"], moment(task["started"]), moment(task["ended"]), script))
+        return ran
 
 
 def moment(text: str) -> float:
