@@ -68,7 +68,7 @@ def _one_after_the_other(drawn: list[Fault], *, diskless: str) -> Iterator[Fault
     over: dict[str, float] = {}
     for fault in sorted(drawn, key=lambda fault: fault.at_s):
         small = fault.where == diskless
-        if fault.what in POWERLESS and small or fault.what == "fill disk" and not small:
+        if (fault.what in POWERLESS and small) or (fault.what == "fill disk" and not small):
             continue
         if fault.at_s >= over.get(fault.where, 0.0):
             over[fault.where] = fault.at_s + fault.lasts_s + REST_S
