@@ -109,7 +109,7 @@ class Server:
         store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         journal = Journal(self._folder / "journal.sqlite")
         closing.callback(journal.close)
-        blobs = BlobServer(
+        blobs = self._blobs = BlobServer(
             lambda take: transport.listen(
                 context,
                 blob_endpoint_for(self._listen),

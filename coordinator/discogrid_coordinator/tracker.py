@@ -105,17 +105,15 @@ class Tracker:
         blob = self._noted(agent, digest)
         if blob is None:
             return [Advice(agent, digest)]
-        blob.waiting.pop(agent, None)
         blob.holders.pop(agent, None)  # who asks for it does not hold it
         known = blob.coming.get(agent)
         if failed is not None and known is not None and known.holder == failed:
             self._doubts.setdefault(failed, {})[agent] = now + DOUBT_S
-        if known is not None and known.holder not in {*avoid, failed} and self._moves(known, now):
-            return [
-                Advice(agent, digest, known.holder)
-            ]  # the answer to its first question was still on its way
+        wish = _Waiting(size, frozenset(avoid if failed is None else (*avoid, failed)), now)
+        if known is not None and self._stands(blob, known, wish, now):
+            # The answer to its first question was still on its way.
+            return [Advice(agent, digest, known.holder)]
         self._end(blob, agent)
-        wish = _Waiting(size, frozenset(avoid) | ({failed} if failed else set()), now)
         first = self._advise(blob, agent, digest, wish, now)
         return [first, *self._go_on(blob, digest, now)]
 
@@ -162,7 +160,6 @@ class Tracker:
             if now - wish.heard > STALL_S:
                 del blob.waiting[agent]  # it has helped itself
                 continue
-            del blob.waiting[agent]
             advice = self._advise(blob, agent, digest, wish, now)
             if not advice.wait:
                 told.append(advice)
@@ -186,7 +183,7 @@ class Tracker:
             self._begin(blob, agent, wish, holder, now)
             return Advice(agent, digest, holder)
         if fit or any(self._fit(other, wish, now) for other in blob.coming):
-            blob.waiting[agent] = wish
+            blob.waiting[agent] = wish  # who waits already keeps its place
             return Advice(agent, digest, wait=True)
         self._begin(blob, agent, wish, None, now)
         return Advice(agent, digest)
@@ -196,12 +193,18 @@ class Tracker:
         doubters = sum(until > now for until in self._doubts.get(holder, {}).values())
         return holder in self._serving and holder not in wish.avoid and doubters < DOUBTERS_MAX
 
+    def _stands(self, blob: _Blob, known: _Coming, wish: _Waiting, now: float) -> bool:
+        """Whether what an agent was told is still right."""
+        here = known.holder is None or known.holder in blob.holders
+        return here and known.holder not in wish.avoid and self._moves(known, now)
+
     def _moves(self, known: _Coming, now: float) -> bool:
         return now - known.heard <= STALL_S and now <= known.until
 
     # -- bookkeeping
 
     def _begin(self, blob: _Blob, agent: AgentId, wish: _Waiting, holder: AgentId | None, now: float) -> None:
+        blob.waiting.pop(agent, None)
         blob.coming[agent] = _Coming(holder, now, now + COMING_S + wish.size / RATE_BYTES_S_MIN)
         if holder is not None:
             self._uploads[holder] = self._uploads.get(holder, 0) + 1

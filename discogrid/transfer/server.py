@@ -69,6 +69,7 @@ class BlobServer:
 
     def close(self) -> None:
         """Stop serving; what was not whole is dropped."""
+        log.info("%d bytes of blobs were sent from here", self.sent_bytes)
         self._sweeping.cancel()
         self._channel.close()
         for upload in self._uploads.values():
