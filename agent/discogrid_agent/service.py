@@ -466,10 +466,12 @@ class Service:
         if not self._peers_wanted or not self._endpoint.startswith("tcp:"):
             return None
         try:
-            return PeerBlobs(self._context, self._grid, self._keys, self._store, self._send, self._endpoint)
+            opened = PeerBlobs(self._context, self._grid, self._keys, self._store, self._send, self._endpoint)
         except DiscogridError as error:
-            log.warning("no other agent can get blobs from this one: %s", error.what)
+            log.warning("large files come from the coordinator alone: %s", error.what)
             return None
+        log.info("other agents get large files of common jobs at port %d", opened.port)
+        return opened
 
     def _coordinators_blobs(self) -> BlobClient:
         if self._blobs is None:

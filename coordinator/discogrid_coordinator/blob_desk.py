@@ -10,6 +10,8 @@ from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.tracker import Advice, Tracker
 
 PORT_MAX = 65535
+NEWS_MAX = 256  # digests of one message that are looked at
+AVOID_MAX = 64  # agents of one message that are looked at
 
 
 class BlobDesk:
@@ -34,19 +36,19 @@ class BlobDesk:
         if size is None or not self._permits.may_read(peer.node, digest):
             self._put(peer, BlobSource(digest=digest))  # where it is refused, with the reason
             return
-        told = self._tracker.want(
-            peer.name, digest, size, self._clock(), avoid=asked.avoid, failed=asked.failed
-        )
-        self._tell(told)
+        there = self._engine.peers.agent
+        avoid = [agent for agent in asked.avoid[:AVOID_MAX] if there(agent) is not None]
+        failed = asked.failed if asked.failed is not None and there(asked.failed) is not None else None
+        self._tell(self._tracker.want(peer.name, digest, size, self._clock(), avoid=avoid, failed=failed))
 
     def news(self, peer: Peer, news: BlobNews) -> None:
         """What an agent has got, is getting and has let go."""
         now = self._clock()
-        for digest in news.dropped:
+        for digest in news.dropped[:NEWS_MAX]:
             self._tell(self._tracker.dropped(peer.name, digest, now))
-        for digest in news.coming:
+        for digest in news.coming[:NEWS_MAX]:
             self._tracker.coming(peer.name, digest, now)
-        for digest in news.held:
+        for digest in news.held[:NEWS_MAX]:
             if self._permits.may_read(peer.node, digest):
                 self._tell(self._tracker.held(peer.name, digest, now))
 

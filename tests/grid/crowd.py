@@ -53,12 +53,12 @@ class Crowd:
         return self.house.server._blobs.sent_bytes
 
 
-def mounted(cast: Cast, folder: Path, tree_bytes: int, tasks: int) -> Prepared:
-    """A job whose tasks look into a mount of random bytes, and wait until all of them could."""
+def mounted(cast: Cast, folder: Path, tree_bytes: int, tasks: int, *, stays: bool = False) -> Prepared:
+    """A job whose tasks look into a mount of random bytes; with `stays` they run on until they are cancelled."""
     (folder / "tree").mkdir(parents=True)
     (folder / "tree" / "weights.bin").write_bytes(os.urandom(tree_bytes))
     (folder / "look.py").write_text(
-        "import os, sys\nprint(os.path.getsize('/opt/tree/weights.bin'), file=open('run-result/size', 'w'))\n"
+        "import os, time\nprint(os.path.getsize('/opt/tree/weights.bin'))\n" + "time.sleep(600)\n" * stays
     )
     inputs = [folder / f"in{index}.txt" for index in range(tasks)]
     for file in inputs:
