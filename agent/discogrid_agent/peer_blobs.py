@@ -140,14 +140,14 @@ class PeerBlobs:
         step: Step | None = search.begin(self._loop.time())
         try:
             while step is not None:
-                step = await self._take(step, search, file, coordinator)
+                step = await self._follow(step, search, file, coordinator)
         except BaseException:
             self._tell(BlobNews(dropped=(file.digest,)))
             raise
         self._held[file.digest] = None
         self._tell(BlobNews(held=(file.digest,)))
 
-    async def _take(
+    async def _follow(
         self, step: Step, search: Search, file: FileRef, coordinator: Callable[[], BlobClient]
     ) -> Step | None:
         """Do the step and say what the next one is; None: the blob is here."""

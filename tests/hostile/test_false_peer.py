@@ -17,7 +17,7 @@ from discogrid.messages import BlobChunk, BlobNews, BlobRefused, GetBlob, RunTas
 from discogrid.transfer import Patience
 from discogrid.transfer.chunks import CHUNK_BYTES
 from discogrid.types import Digest, JobId, Role, TaskState
-from discogrid_agent import peer_blobs
+from discogrid_agent import peer_blobs, sources
 from discogrid_agent.sandbox.box import Box
 from tests.coordinator.house import Caller, hello
 from tests.grid.crowd import Crowd, crowd, mounted
@@ -100,8 +100,8 @@ def a_refusal(peer: FalsePeer, received: Received, asked: GetBlob) -> None:
 
 
 def one_chunk_then_death(peer: FalsePeer, received: Received, asked: GetBlob) -> None:
-    size = peer.size
-    sends(peer, received, asked, size=size, content=peer.first)
+    if not asked.offset:
+        sends(peer, received, asked, size=peer.size, content=peer.first)
     asyncio.get_running_loop().call_soon(peer.leave)
 
 
@@ -171,3 +171,14 @@ async def test_a_peer_that_cannot_be_reached_costs_a_moment(
         [line] = await delivered_in_spite_of(opened, peer, caplog, port=deaf.getsockname()[1])
     assert "got stuck: no answer" in line
     assert peer.asked == []
+
+
+async def test_a_peer_that_is_slow_without_end_costs_a_bounded_time(
+    opened: Crowd, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_blobs, "PATIENCE", Patience(first_s=60.0))
+    monkeypatch.setattr(sources, "PEER_S", 0.2)
+    monkeypatch.setattr(sources, "PEER_BYTES_S_MIN", 1 << 30)
+    with closing(FalsePeer(opened, nothing)) as peer:
+        [line] = await delivered_in_spite_of(opened, peer, caplog)
+    assert "it took longer than" in line

@@ -10,7 +10,7 @@ import pytest
 from discogrid import transport
 from discogrid.channel import Channel, Received
 from discogrid.errors import BlobError, BlobRefusal
-from discogrid.keys import Identity
+from discogrid.keys import Identity, new_identity
 from discogrid.messages import (
     BlobChunk,
     BlobNews,
@@ -23,8 +23,9 @@ from discogrid.messages import (
 )
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.transfer.chunks import CHUNK_BYTES
-from discogrid.types import Digest, FileRef, Role
+from discogrid.types import AgentId, Digest, FileRef, Role
 from discogrid.wire import decode, encode
+from discogrid_agent import peer_blobs
 from discogrid_agent.peer_blobs import PEER_UPLOADS_MAX, PeerBlobs
 from tests.store.sockets import QUICK, Line, line, until
 from tests.store.test_transfer import content_of
@@ -179,6 +180,66 @@ async def test_a_search_that_is_given_up_is_told(lender: Lender) -> None:
     assert lender.said[-1] == BlobNews(dropped=(digest,))
 
 
+async def test_a_blob_that_moves_on_is_told_of_until_it_is_here(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_blobs, "PROGRESS_S", 0.01)
+    content, digest = content_of(SIZE)
+    coming = BlobNews(coming=(digest,))
+    held_back: list[Received] = []
+
+    def send(channel: Channel, received: Received) -> None:
+        asked = received.message
+        assert isinstance(asked, GetBlob)
+        if asked.offset and coming not in lender.said:
+            held_back.append(received)
+            return
+        chunk = BlobChunk(digest=digest, offset=asked.offset, size=SIZE)
+        channel.send(chunk, content[asked.offset : asked.offset + CHUNK_BYTES], route=received.route)
+
+    lender.line.endpoint = "tcp://127.0.0.1:0"
+    server = lender.line.play_server(send)
+    relay = lender.line.dial(lender.store)
+    getting = asyncio.create_task(lender.blobs.get(FileRef("tree", digest, SIZE), lambda: relay))
+    async with asyncio.timeout(ARRIVES_S):
+        await until(lambda: coming in lender.said and held_back)
+        for received in held_back:
+            send(server, received)
+        await getting
+    assert lender.said[-1] == BlobNews(held=(digest,))
+
+
+@pytest.mark.parametrize("endpoint", ["ipc:///tmp/agent.sock", "inproc://zeromq.zap.01", "tcp://nowhere"])
+async def test_a_coordinator_that_names_what_is_no_address_of_an_agent_has_the_blob_itself(
+    lender: Lender, endpoint: str
+) -> None:
+    def named(asked: Message) -> Message | None:
+        if not isinstance(asked, WantBlob):
+            return None
+        other = lender.cast.other_agent.id
+        if asked.failed is not None:
+            return BlobSource(digest=asked.digest)
+        return BlobSource(digest=asked.digest, agent=AgentId("barn"), node=other, endpoint=endpoint)
+
+    lender.answer = named
+    content, file = await lender.hold()
+    assert lender.store.path(file.digest).read_bytes() == content
+    assert [asked.failed for asked in lender.said if isinstance(asked, WantBlob)] == [None, "barn"]
+
+
+async def test_a_coordinator_that_names_who_is_no_agent_has_the_blob_itself(lender: Lender) -> None:
+    submitter = lender.cast.submitter.id
+    lender.answer = lambda asked: (
+        BlobSource(digest=asked.digest, agent=AgentId("barn"), node=submitter, endpoint="tcp://127.0.0.1:1")
+        if isinstance(asked, WantBlob) and asked.failed is None
+        else BlobSource(digest=asked.digest)
+        if isinstance(asked, WantBlob)
+        else None
+    )
+    content, file = await lender.hold()
+    assert lender.store.path(file.digest).read_bytes() == content
+
+
 async def test_an_agent_that_the_coordinator_has_not_named_gets_nothing(lender: Lender) -> None:
     _, file = await lender.hold()
     _, other = await lender.hold()
@@ -187,11 +248,13 @@ async def test_an_agent_that_the_coordinator_has_not_named_gets_nothing(lender: 
         await lender.reader(lender.cast.other_agent).get(file.digest, file.size)
 
 
-async def test_a_member_that_is_no_agent_is_not_let_in(lender: Lender) -> None:
+@pytest.mark.parametrize("stranger", [False, True], ids=["a submitter", "a stranger"])
+async def test_who_is_no_agent_of_the_grid_is_not_let_in(lender: Lender, stranger: bool) -> None:
     _, file = await lender.hold()
-    lender.allow(lender.cast.submitter, file.digest)
+    reader = new_identity() if stranger else lender.cast.submitter
+    lender.allow(reader, file.digest)
     with pytest.raises(BlobError, match="no answer"):
-        await lender.reader(lender.cast.submitter).get(file.digest, file.size)
+        await lender.reader(reader).get(file.digest, file.size)
 
 
 async def test_who_is_put_out_of_the_grid_gets_nothing_more_in_the_middle_of_a_blob(lender: Lender) -> None:
