@@ -11,6 +11,7 @@ from discogrid_coordinator.tracker import Advice, Tracker
 
 PORT_MAX = 65535
 NEWS_MAX = 256  # digests of one message that are looked at
+INSIDE = "tcp://*:"  # at the host on which the coordinator was dialled: its own, for who runs there, too
 AVOID_MAX = 64  # agents of one message that are looked at
 
 
@@ -27,7 +28,8 @@ class BlobDesk:
 
     def hello(self, peer: Peer) -> None:
         """An agent has come, for the first time or again."""
-        self._tracker.joined(peer.name, serves=bool(peer.blob_endpoint))
+        endpoint = peer.blob_endpoint
+        self._tracker.joined(peer.name, serves=bool(endpoint), inside=endpoint.startswith(INSIDE))
 
     def want(self, peer: Peer, asked: WantBlob) -> None:
         """An agent asks where to get a blob."""
@@ -74,7 +76,7 @@ class BlobDesk:
 def served_at(address: str, port: int) -> str:
     """Where to dial an agent that dialled from `address`; empty when it serves nobody.
 
-    One on the coordinator's own machine is reached where the coordinator is: `*`, whatever that is for who dials.
+    One that dialled from the coordinator's own machine is reached there alone: where the coordinator was dialled.
     """
     if not 0 < port <= PORT_MAX:
         return ""
@@ -85,5 +87,5 @@ def served_at(address: str, port: int) -> str:
     if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
         host = host.ipv4_mapped
     if host.is_loopback:
-        return f"tcp://*:{port}"
+        return f"{INSIDE}{port}"
     return f"tcp://[{host}]:{port}" if isinstance(host, ipaddress.IPv6Address) else f"tcp://{host}:{port}"

@@ -72,13 +72,18 @@ class Tracker:
         self._uploads: dict[AgentId, int] = {}
         self._doubts: dict[AgentId, dict[AgentId, float]] = {}  # until when, by whom
         self._serving: set[AgentId] = set()
+        self._inside: set[AgentId] = set()
 
-    def joined(self, agent: AgentId, *, serves: bool) -> None:
-        """An agent has come, or come again; `serves` says whether others may get blobs from it."""
-        if serves:
-            self._serving.add(agent)
-        else:
-            self._serving.discard(agent)
+    def joined(self, agent: AgentId, *, serves: bool, inside: bool = False) -> None:
+        """An agent has come, or come again; `serves` says whether others may get blobs from it.
+
+        One that runs `inside` the coordinator's own machine serves only others there: its line is the coordinator's.
+        """
+        for agents, belongs in ((self._serving, serves), (self._inside, inside)):
+            if belongs:
+                agents.add(agent)
+            else:
+                agents.discard(agent)
 
     def left(self, agent: AgentId, now: float) -> list[Advice]:
         """An agent has gone; who is told something else because of that."""
@@ -88,6 +93,7 @@ class Tracker:
             for advice in self.dropped(agent, digest, now)
         ]
         self._serving.discard(agent)
+        self._inside.discard(agent)
         self._doubts.pop(agent, None)
         return told
 
@@ -171,7 +177,7 @@ class Tracker:
         for other, known in list(blob.coming.items()):
             if not self._moves(known, now):
                 self._end(blob, other)
-        fit = [holder for holder in blob.holders if self._fit(holder, wish, now)]
+        fit = [holder for holder in blob.holders if self._fit(holder, agent, wish, now)]
         busy = [known.holder for known in blob.coming.values()]
         free = [
             holder
@@ -182,14 +188,16 @@ class Tracker:
             holder = min(free, key=lambda each: self._uploads.get(each, 0))
             self._begin(blob, agent, wish, holder, now)
             return Advice(agent, digest, holder)
-        if fit or any(self._fit(other, wish, now) for other in blob.coming):
+        if fit or any(self._fit(other, agent, wish, now) for other in blob.coming):
             blob.waiting[agent] = wish  # who waits already keeps its place
             return Advice(agent, digest, wait=True)
         self._begin(blob, agent, wish, None, now)
         return Advice(agent, digest)
 
-    def _fit(self, holder: AgentId, wish: _Waiting, now: float) -> bool:
-        """Whether it can be named at all, now or when it has the blob."""
+    def _fit(self, holder: AgentId, agent: AgentId, wish: _Waiting, now: float) -> bool:
+        """Whether it can be named to the agent at all, now or when it has the blob."""
+        if holder in self._inside and agent not in self._inside:
+            return False
         doubters = sum(until > now for until in self._doubts.get(holder, {}).values())
         return holder in self._serving and holder not in wish.avoid and doubters < DOUBTERS_MAX
 

@@ -179,6 +179,25 @@ def test_who_serves_nobody_makes_nobody_wait_and_is_served() -> None:
     of.check()
 
 
+def test_who_runs_inside_the_coordinators_machine_is_named_there_alone() -> None:
+    of = tracker(C, D)
+    for agent in (A, B):
+        of.joined(agent, serves=True, inside=True)
+    assert of.want(A, TREE, SIZE, 0.0) == [relayed(A)]
+    assert of.want(B, TREE, SIZE, 0.0) == [waits(B)]
+    assert of.want(C, TREE, SIZE, 0.0) == [relayed(C)], "nobody else waits for it"
+    assert of.held(A, TREE, 1.0) == [Advice(B, TREE, A)]
+    assert of.want(D, TREE, SIZE, 1.0) == [waits(D)]
+    assert of.held(C, TREE, 2.0) == [Advice(D, TREE, C)]
+    of.held(B, TREE, 2.0)
+    of.left(A, 3.0)
+    of.joined(A, serves=True)
+    of.held(A, TREE, 3.0)
+    of.joined(C, serves=False)
+    assert of.want(E, TREE, SIZE, 3.0) == [Advice(E, TREE, A)]
+    of.check()
+
+
 def test_a_replica_that_is_gone_is_named_to_nobody() -> None:
     of = tracker()
     of.held(A, TREE, 0.0)
