@@ -23,7 +23,7 @@ from discogrid.messages import (
 )
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.transfer.chunks import CHUNK_BYTES
-from discogrid.types import AgentId, Digest, FileRef, Role
+from discogrid.types import AgentId, Digest, FileRef, NodeId, Role
 from discogrid.wire import decode, encode
 from discogrid_agent import peer_blobs
 from discogrid_agent.peer_blobs import PEER_UPLOADS_MAX, PeerBlobs
@@ -209,35 +209,49 @@ async def test_a_blob_that_moves_on_is_told_of_until_it_is_here(
     assert lender.said[-1] == BlobNews(held=(digest,))
 
 
-@pytest.mark.parametrize("endpoint", ["ipc:///tmp/agent.sock", "inproc://zeromq.zap.01", "tcp://nowhere"])
-async def test_a_coordinator_that_names_what_is_no_address_of_an_agent_has_the_blob_itself(
-    lender: Lender, endpoint: str
-) -> None:
-    def named(asked: Message) -> Message | None:
+class Names:
+    """A coordinator that first names barn for every blob, and itself when that has failed."""
+
+    def __init__(self, node: NodeId, endpoint: str) -> None:
+        self.node = node
+        self.endpoint = endpoint
+
+    def __call__(self, asked: Message) -> Message | None:
         if not isinstance(asked, WantBlob):
             return None
-        other = lender.cast.other_agent.id
         if asked.failed is not None:
             return BlobSource(digest=asked.digest)
-        return BlobSource(digest=asked.digest, agent=AgentId("barn"), node=other, endpoint=endpoint)
+        return BlobSource(digest=asked.digest, agent=AgentId("barn"), node=self.node, endpoint=self.endpoint)
 
-    lender.answer = named
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("ipc:///tmp/agent.sock", "it is said to be where no agent can be"),
+        ("inproc://zeromq.zap.01", "it is said to be where no agent can be"),
+        ("tcp://nowhere", "is no address"),
+    ],
+)
+async def test_a_coordinator_that_names_what_is_no_address_of_an_agent_has_the_blob_itself(
+    lender: Lender, caplog: pytest.LogCaptureFixture, endpoint: str, why: str
+) -> None:
+    lender.answer = Names(lender.cast.other_agent.id, endpoint)
     content, file = await lender.hold()
     assert lender.store.path(file.digest).read_bytes() == content
     assert [asked.failed for asked in lender.said if isinstance(asked, WantBlob)] == [None, "barn"]
+    assert why in caplog.text
 
 
-async def test_a_coordinator_that_names_who_is_no_agent_has_the_blob_itself(lender: Lender) -> None:
-    submitter = lender.cast.submitter.id
-    lender.answer = lambda asked: (
-        BlobSource(digest=asked.digest, agent=AgentId("barn"), node=submitter, endpoint="tcp://127.0.0.1:1")
-        if isinstance(asked, WantBlob) and asked.failed is None
-        else BlobSource(digest=asked.digest)
-        if isinstance(asked, WantBlob)
-        else None
-    )
-    content, file = await lender.hold()
-    assert lender.store.path(file.digest).read_bytes() == content
+async def test_who_failed_is_left_alone_for_the_next_blob_too(
+    lender: Lender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_blobs.random, "random", lambda: 0.99)
+    lender.answer = Names(lender.cast.submitter.id, "tcp://127.0.0.1:1")
+    await lender.hold()
+    await lender.hold()
+    asked = [message.avoid for message in lender.said if isinstance(message, WantBlob)]
+    assert asked == [(), ("barn",), ("barn",), ("barn",)]
+    assert "it is no agent of this grid" in caplog.text
 
 
 async def test_an_agent_that_the_coordinator_has_not_named_gets_nothing(lender: Lender) -> None:
