@@ -192,9 +192,8 @@ class PeerBlobs:
         member = self._grid.roster.member(peer.node)
         if member is None or not self._grid.roster.may(peer.node, Role.AGENT):
             raise BlobError("it is no agent of this grid")
-        if not peer.endpoint.startswith(
-            "tcp://"
-        ):  # ZeroMQ would also dial sockets of this machine and process
+        # ZeroMQ would also dial sockets of this machine and of this process.
+        if not peer.endpoint.startswith("tcp://"):
             raise BlobError("it is said to be where no agent can be")
         endpoint = transport.dialled(peer.endpoint, self._coordinator)
         client = dial_blobs(self._context, endpoint, self._keys, member.curve, self._store, patience=PATIENCE)

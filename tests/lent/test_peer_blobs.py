@@ -152,6 +152,13 @@ async def test_a_small_blob_is_neither_asked_for_nor_told_of(lender: Lender) -> 
     assert lender.said == []
 
 
+async def test_a_blob_that_this_agent_has_not_spoken_of_is_not_served(lender: Lender) -> None:
+    _, file = await lender.hold(CHUNK_BYTES - 1)
+    lender.allow(lender.cast.other_agent, file.digest)
+    with pytest.raises(BlobRefusal, match="may not read"):
+        await lender.reader(lender.cast.other_agent).get(file.digest, file.size)
+
+
 async def test_a_coordinator_of_a_version_before_is_asked_for_the_blob_alone(lender: Lender) -> None:
     lender.blobs.welcomed("tcp://127.0.0.1:1", WantBlob.since - 1)
     _, file = await lender.hold()
@@ -245,7 +252,7 @@ async def test_a_coordinator_that_names_what_is_no_address_of_an_agent_has_the_b
 async def test_who_failed_is_left_alone_for_the_next_blob_too(
     lender: Lender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_blobs.random, "random", lambda: 0.99)
+    monkeypatch.setattr("discogrid_agent.peer_blobs.random.random", lambda: 0.99)
     lender.answer = Names(lender.cast.submitter.id, "tcp://127.0.0.1:1")
     await lender.hold()
     await lender.hold()

@@ -156,7 +156,9 @@ def test_who_delivers_is_not_doubted_any_more() -> None:
     of.dropped(C, TREE, 2.0)
     of.want(D, TREE, SIZE, 2.0)
     of.want(D, TREE, SIZE, 3.0, failed=A)
-    assert of.want(E, TREE, SIZE, 3.0) != [relayed(E)]
+    for agent in (B, D):
+        of.dropped(agent, TREE, 3.0)
+    assert of.want(E, TREE, SIZE, 3.0) == [Advice(E, TREE, A)]
 
 
 def test_whoever_accuses_an_agent_that_it_was_not_sent_to_is_not_believed() -> None:
