@@ -94,6 +94,8 @@ def test_an_agent_without_a_task_of_the_job_is_sent_to_nobody_and_believed_nothi
 ) -> None:
     outsider = agent(bench, bench.cast.coordinator, "loft")
     bench.hear(outsider, BlobNews(held=(script,)))
+    bench.hear(outsider, WantBlob(digest=script))
+    assert bench.told(outsider, BlobSource) == [BlobSource(digest=script)]
     bench.hear(attic, WantBlob(digest=script))
     assert bench.told(attic, BlobSource) == [BlobSource(digest=script)]
     bench.hear(attic, BlobNews(held=(script,)))
