@@ -1,8 +1,9 @@
 """Every message on the wire, one typed struct each; payload frames ride behind the header and are named in the docstring.
 
 Control messages flow between agents or clients, which dial out, and the coordinator. Blob messages flow on sockets of
-their own, so that a gigabyte never delays a heartbeat. Adding a field with a default keeps the version before readable;
-a new message says `since` which version there is such a one, and is kept from peers that would not know it.
+their own, so that a gigabyte never delays a heartbeat: the coordinator's, and an agent's for other agents. Adding a field
+with a default keeps the version before readable; a new message says `since` which version there is such a one, and is
+kept from peers that would not know it.
 """
 
 import msgspec

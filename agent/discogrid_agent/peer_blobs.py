@@ -160,7 +160,8 @@ class PeerBlobs:
             except (DiscogridError, OSError) as error:
                 now, agent = self._loop.time(), step.peer.agent
                 reason = error.what if isinstance(error, DiscogridError) else str(error)
-                log.warning("agent %s did not deliver a blob, it comes from elsewhere: %s", agent, reason)
+                told = "".join(filter(str.isprintable, reason))  # some of it is the other's own words
+                log.warning("agent %s did not deliver a blob, it comes from elsewhere: %s", agent, told)
                 self._pairs.failed(agent, now, random.random())
                 return search.peer_failed(agent, now)
             self._pairs.worked(step.peer.agent)
@@ -201,8 +202,7 @@ class PeerBlobs:
             async with asyncio.timeout(step.within_s):
                 try:
                     await self._moving(client, file)
-                except BlobRefusal as error:
-                    log.info("agent %s is asked once more: %s", peer.agent, error.what)
+                except BlobRefusal:
                     await asyncio.sleep(REFUSED_AGAIN_S)
                     await self._moving(client, file)
         except TimeoutError:

@@ -18,7 +18,7 @@ PEERS_TRIED_MAX = 3
 """Agents tried in vain for one blob."""
 PEER_S = 10.0
 """What an agent has to deliver a blob, beside what PEER_BYTES_S_MIN allows for its size."""
-PEER_BYTES_S_MIN = 1 << 20
+PEER_BYTES_S_MIN = 512 << 10
 PAUSE_S = 2.0
 """The longest pause after the first failure of a pair; doubles with each further one, up to PAUSE_S_MAX."""
 PAUSE_S_MAX = 60.0

@@ -15,11 +15,11 @@ BLOB_UPLOADS_MAX = 1
 """Agents that one holder is named to for the same blob at a time: two halves arrive later than one and then the other."""
 UPLOADS_MAX = 10
 """Agents that one holder is named to at a time, all blobs together."""
-STALL_S = 6.0
-"""A blob on its way of which nothing was heard for so long makes nobody wait."""
+STALL_S = 10.0
+"""A blob on its way of which nothing was heard for so long makes nobody wait: a chunk takes 8 s at 1 Mbit/s."""
 COMING_S = 20.0
 """How long a blob may be on its way and make others wait, beside what RATE_BYTES_S_MIN allows for its size."""
-RATE_BYTES_S_MIN = 1 << 20
+RATE_BYTES_S_MIN = 256 << 10
 HOLDERS_MAX = 64
 """Of one blob: more are not needed."""
 BLOBS_AGENT_MAX = 4096

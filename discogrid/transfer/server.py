@@ -69,7 +69,8 @@ class BlobServer:
 
     def close(self) -> None:
         """Stop serving; what was not whole is dropped."""
-        log.info("%d bytes of blobs were sent from here", self.sent_bytes)
+        if self.sent_bytes:
+            log.info("%d bytes of blobs were sent from here", self.sent_bytes)
         self._sweeping.cancel()
         self._channel.close()
         for upload in self._uploads.values():

@@ -96,7 +96,7 @@ def nothing(peer: FalsePeer, received: Received, asked: GetBlob) -> None:
 
 def a_refusal(peer: FalsePeer, received: Received, asked: GetBlob) -> None:
     assert peer.channel is not None
-    peer.channel.send(BlobRefused(digest=asked.digest, reason="no"), route=received.route)
+    peer.channel.send(BlobRefused(digest=asked.digest, reason="n\x1b\no"), route=received.route)
 
 
 def one_chunk_then_death(peer: FalsePeer, received: Received, asked: GetBlob) -> None:
@@ -158,6 +158,7 @@ async def test_a_false_peer_costs_a_moment_and_its_name_is_in_the_log(
 ) -> None:
     with closing(FalsePeer(opened, answer)) as peer:
         [line] = await delivered_in_spite_of(opened, peer, caplog)
+        assert line.isprintable()
         assert line.startswith("agent barn did not deliver a blob, it comes from elsewhere")
         assert why in line
         assert len(peer.asked) >= asked
