@@ -65,3 +65,4 @@ async def test_agents_whose_owners_keep_to_themselves_get_it_from_the_coordinato
         job = mounted(opened.cast, tmp_path / "job", 2 * MIB, 2, stays=True)
         assert len(await at_work(opened, job, 2)) == 2
         assert opened.relayed_bytes >= 4 * MIB
+        assert {peer.blob_endpoint for peer in opened.house.server._engine.peers.all()} == {""}
