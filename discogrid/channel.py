@@ -20,6 +20,7 @@ class Received:
     payload: list[bytes]
     sender: str
     route: bytes
+    address: str = ""  # the host it came from, where that is known
 
 
 class Channel:
@@ -57,6 +58,8 @@ class Channel:
                     "a message of %s was dropped: %s", delivery.sender[:8] or "the coordinator", error
                 )
                 continue
-            received.append(Received(message, delivery.frames[1:], delivery.sender, delivery.route))
+            received.append(
+                Received(message, delivery.frames[1:], delivery.sender, delivery.route, delivery.address)
+            )
         if received:
             self._on_messages(received)

@@ -14,6 +14,7 @@ DiscogridError
 │   └── HostileArchive       an archive would write where it must not
 ├── WireError                a peer sent bytes that are no message
 ├── BlobError                a blob cannot be stored, found or moved
+│   └── BlobRefusal          the other side does not serve or take it, at least not now
 ├── SandboxError             the box cannot be built on this machine
 ├── KeyFileError             a key file is missing, damaged or readable by others
 └── MissingProgram           a program or extra this command needs is absent
@@ -116,6 +117,10 @@ class WireError(DiscogridError):
 
 class BlobError(DiscogridError):
     """A blob could not be stored, found or moved."""
+
+
+class BlobRefusal(BlobError):
+    """The other side does not serve or take the blob, at least not now."""
 
 
 class SandboxError(DiscogridError):

@@ -1,8 +1,9 @@
 """Every message on the wire, one typed struct each; payload frames ride behind the header and are named in the docstring.
 
 Control messages flow between agents or clients, which dial out, and the coordinator. Blob messages flow on sockets of
-their own, so that a gigabyte never delays a heartbeat. Adding a field with a default keeps the version before readable;
-a new message says `since` which version there is such a one, and is kept from peers that would not know it.
+their own, so that a gigabyte never delays a heartbeat: the coordinator's, and an agent's for other agents. Adding a field
+with a default keeps the version before readable; a new message says `since` which version there is such a one, and is
+kept from peers that would not know it.
 """
 
 import msgspec
@@ -45,6 +46,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     capabilities: tuple[str, ...] = ()
     holds: tuple[Run, ...] = ()  # what an agent that was away still has
     roster: int = 0  # the version of the roster it goes by
+    blob_port: int = 0  # where an agent serves blobs to others, on the host that it dials from; 0: nowhere
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
@@ -217,6 +219,46 @@ class LogChunk(Message, frozen=True, kw_only=True, tag="log-chunk"):
     attempt: Attempt
     stream: str  # stdout | stderr
     offset: int  # bytes since the stream began
+
+
+# -- blobs from one agent to another: the coordinator says who has what, each agent what has come
+
+
+class WantBlob(Message, frozen=True, kw_only=True, tag="want-blob"):
+    """An agent asks where to get a blob; answered by BlobSource, and by another one after each that says `wait`."""
+
+    since = 4
+    digest: Digest
+    avoid: tuple[AgentId, ...] = ()  # who has failed this agent lately
+    failed: AgentId | None = None  # who was named before and did not deliver
+
+
+class BlobSource(Message, frozen=True, kw_only=True, tag="blob-source"):
+    """Get it from this agent; or, when none is named, from the coordinator; or `wait`: it is on its way to an agent."""
+
+    since = 4
+    digest: Digest
+    agent: AgentId | None = None
+    node: NodeId | None = None  # whose key is proven there
+    endpoint: str = ""  # tcp://*:port means: the host on which the coordinator was dialled
+    wait: bool = False
+
+
+class ServeBlob(Message, frozen=True, kw_only=True, tag="serve-blob"):
+    """The coordinator has named this agent to `reader`, an agent with a task of the blob's job: serve it."""
+
+    since = 4
+    digest: Digest
+    reader: NodeId
+
+
+class BlobNews(Message, frozen=True, kw_only=True, tag="blob-news"):
+    """What has come to an agent and is verified, what is coming and moves on, what is not here or wanted any more."""
+
+    since = 4
+    held: tuple[Digest, ...] = ()
+    coming: tuple[Digest, ...] = ()
+    dropped: tuple[Digest, ...] = ()
 
 
 # -- client and coordinator; `request` pairs an answer with its question
@@ -423,6 +465,10 @@ AnyMessage = (
     | JobEnded
     | FollowLogs
     | LogChunk
+    | WantBlob
+    | BlobSource
+    | ServeBlob
+    | BlobNews
     | SubmitJob
     | TellRunTimes
     | JobAccepted

@@ -88,6 +88,14 @@ log = logging.getLogger(__name__)
     is_flag=True,
     help="Install packages that jobs bring, from wheels alone, in folders of their own.",
 )
+@click.option(
+    "--no-peers",
+    "peers",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Listen on no port: large files come from the coordinator alone, and go to no other agent.",
+)
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
 @click.pass_obj
 def agent(
@@ -102,6 +110,7 @@ def agent(
     sandbox: str | None,
     warm: bool,
     allow_environments: bool,
+    peers: bool,
     leash: bool,
 ) -> None:
     """Lend this machine: run signed tasks of the grid, each in a box, and return their results."""
@@ -139,7 +148,10 @@ def agent(
     limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
     stand_guard()  # while there is one thread only
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
-    asyncio.run(_lend(grid, coordinator, shown, offer, limits, rules, box, environments, leash=leash))
+    lending = _lend(
+        grid, coordinator, shown, offer, limits, rules, box, environments, peers=peers, leash=leash
+    )
+    asyncio.run(lending)
 
 
 def _grid(
@@ -171,6 +183,7 @@ async def _lend(
     box: Box,
     environments: Environments | None,
     *,
+    peers: bool,
     leash: bool,
 ) -> None:
     with held(places.runtime_folder() / f"agent-{grid.name}-{name}.lock") as mine:
@@ -192,6 +205,7 @@ async def _lend(
             rules=rules,
             box=box,
             environments=environments,
+            peers=peers,
         )
         log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)
         async with _leashed(service) if leash else contextlib.nullcontext(), _announced(grid):

@@ -251,7 +251,6 @@ class Fetch:
     """Get the blob from the grid, verify it and pin it; answer with BlobReady or BlobFailed."""
 
     file: FileRef
-    job: JobId
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,7 @@ class Fetches:
                 del self._wanted[digest]
                 blob.state = _State.COMING
                 self._coming += 1
-                user = next(iter(blob.users))
-                actions.append(Fetch(blob.file, user.job if isinstance(user, Attempt) else user))
+                actions.append(Fetch(blob.file))
         return actions
 
     def deadline(self) -> float | None:

@@ -27,6 +27,7 @@ from discogrid.errors import DiscogridError, HandshakeRefused, SignatureRefused,
 from discogrid.grid import Grid
 from discogrid.messages import (
     PROTOCOL,
+    BlobSource,
     CancelTasks,
     FollowLogs,
     Goodbye,
@@ -42,6 +43,7 @@ from discogrid.messages import (
     Resync,
     RosterPushed,
     RunTasks,
+    ServeBlob,
     TaskDone,
     TasksCommitted,
     TasksDiscarded,
@@ -59,6 +61,7 @@ from discogrid_agent.environments import FAILED_S, Environment, Environments, No
 from discogrid_agent.ledger import Ledger
 from discogrid_agent.live_logs import LiveLogs
 from discogrid_agent.machine import Machine
+from discogrid_agent.peer_blobs import PeerBlobs
 from discogrid_agent.removal import remove_tree
 from discogrid_agent.reports import Report, Reports
 from discogrid_agent.rules import Refusal
@@ -98,8 +101,12 @@ class Service:
         rules: RulesFile,
         box: Box,
         environments: Environments | None = None,
+        peers: bool = True,
     ) -> None:
-        """`offer` is what the owner lends, `limits` the most that any task may use, whatever the `rules` allow."""
+        """`offer` is what the owner lends, `limits` the most that any task may use, whatever the `rules` allow.
+
+        With `peers` it listens, and gets large blobs from other agents and they from it.
+        """
         self._grid = grid
         self._endpoint = endpoint
         self._folder = folder
@@ -116,6 +123,8 @@ class Service:
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._small = SmallBlobs()
+        self._peers_wanted = peers
+        self._peer_blobs: PeerBlobs | None = None
         self._blobs: BlobClient | None = None
         self._blobs_at = ""
         self._silent = False  # the coordinator, since it last welcomed this agent
@@ -138,6 +147,7 @@ class Service:
         )
         self._clear()
         self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
+        self._peer_blobs = self._open_peer_blobs()
         self._terms = Terms(self._rules, Ledger(self._folder / "ledger.sqlite"), lambda: self._grid.roster)
         trees = self._folder / "work" / "mounts"  # below the runner's folder, which the box can reach
         limits = self._limits.capped(self._terms.limits)
@@ -183,6 +193,8 @@ class Service:
         self._channel.close()
         if self._blobs is not None:
             self._blobs.close()
+        if self._peer_blobs is not None:
+            self._peer_blobs.close()
         self._terms.close()
         self._clear()
         self._runner.close()
@@ -281,6 +293,8 @@ class Service:
                 if newer := self._grid.keeper.exchange(received.payload, time.time()):
                     self._channel.send(PublishRoster(), newer)
                 self._open_blobs(welcome.blob_endpoint)
+                if self._peer_blobs is not None:
+                    self._peer_blobs.welcomed(self._endpoint, welcome.protocol)
                 beat_s = rhythm(welcome.heartbeat_s)
                 self._silence.expect(beat_s)
                 self._tell(events.Welcomed(welcome.lease, welcome.lease_s, beat_s))
@@ -314,6 +328,10 @@ class Service:
                 self._tell(events.JobEnded(job))
             case FollowLogs(attempt=attempt, follow=follow):
                 self._live_logs.follow(attempt, follow=follow)
+            case BlobSource() as source if self._peer_blobs is not None:
+                self._peer_blobs.named(source)
+            case ServeBlob() as told if self._peer_blobs is not None:
+                self._peer_blobs.serve(told)
             case HeartbeatSeen():
                 pass
             case other:
@@ -385,11 +403,11 @@ class Service:
             case events.SendGoodbye():
                 self._reports.flush()
                 self._channel.send(Goodbye())
-            case events.Fetch(file, job):
+            case events.Fetch(file):
                 if self._small.get(file.digest) is not None:
                     self._loop.call_soon(self._tell, events.BlobReady(file.digest))
                 else:
-                    self._fetching[file.digest] = self._spawn(self._fetch(file, job))
+                    self._fetching[file.digest] = self._spawn(self._fetch(file))
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
@@ -400,6 +418,8 @@ class Service:
             case events.DropArchive(attempt):
                 self._runner.drop(attempt)
             case events.DropBlobs(digests):
+                if self._peer_blobs is not None:
+                    self._peer_blobs.dropped(digests)
                 for digest in digests:
                     self._small.drop(digest)
                     self._store.unpin(f"fetch:{digest}", remove=True)
@@ -438,7 +458,25 @@ class Service:
             capabilities=tuple(sorted(self._offer.capabilities)),
             holds=holds,
             roster=self._grid.roster.version,
+            blob_port=self._peer_blobs.port if self._peer_blobs is not None else 0,
         )
+
+    def _open_peer_blobs(self) -> PeerBlobs | None:
+        """None where this agent is alone, or is to be left alone, or cannot listen."""
+        if not self._peers_wanted or not self._endpoint.startswith("tcp:"):
+            return None
+        try:
+            opened = PeerBlobs(self._context, self._grid, self._keys, self._store, self._send, self._endpoint)
+        except DiscogridError as error:
+            log.warning("large files come from the coordinator alone: %s", error.what)
+            return None
+        log.info("other agents get large files of common jobs at port %d", opened.port)
+        return opened
+
+    def _coordinators_blobs(self) -> BlobClient:
+        if self._blobs is None:
+            raise WireError("the coordinator has not said where its blobs are")
+        return self._blobs
 
     def _open_blobs(self, endpoint: str) -> None:
         where = transport.dialled(endpoint, self._endpoint)
@@ -461,14 +499,14 @@ class Service:
             self._store.put_bytes(small, digest)
         return self._store.path(digest)
 
-    async def _fetch(self, file: FileRef, job: JobId) -> None:
-        del job  # other sources than the coordinator come with peer-to-peer blobs
+    async def _fetch(self, file: FileRef) -> None:
         try:
             self._store.pin(file.digest, f"fetch:{file.digest}")
             if not self._store.has(file.digest):
-                if self._blobs is None:
-                    raise WireError("the coordinator has not said where its blobs are")
-                await self._blobs.get(file.digest, file.size)
+                if self._peer_blobs is not None:
+                    await self._peer_blobs.get(file, self._coordinators_blobs)
+                else:
+                    await self._coordinators_blobs().get(file.digest, file.size)
         except (DiscogridError, OSError) as error:
             self._fetching.pop(file.digest, None)
             reason = error.what if isinstance(error, DiscogridError) else f"it cannot be kept here: {error}"
@@ -599,10 +637,8 @@ class Service:
         try:
             if isinstance(ended.archive, bytes):
                 archive = ended.archive
-            elif self._blobs is None:
-                raise WireError("the coordinator has not said where its blobs are")
             else:
-                await self._blobs.put(ended.archive, ended.archive_digest, ended.archive_size)
+                await self._coordinators_blobs().put(ended.archive, ended.archive_digest, ended.archive_size)
         except (DiscogridError, OSError) as error:
             self._tell(events.SendFailed(action.attempt, str(error)))
             return

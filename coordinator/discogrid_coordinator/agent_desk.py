@@ -12,6 +12,7 @@ from discogrid.channel import Received
 from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
 from discogrid.messages import (
+    BlobNews,
     Goodbye,
     Heartbeat,
     HeartbeatSeen,
@@ -21,11 +22,13 @@ from discogrid.messages import (
     TasksDone,
     TasksReturned,
     TasksStarted,
+    WantBlob,
 )
 from discogrid.transport import CHUNK_BYTES_MAX
 from discogrid.types import Attempt, Offer, Outcome, Run, SandboxLevel
 from discogrid.wire import unpack_parts
 from discogrid_coordinator import events
+from discogrid_coordinator.blob_desk import BlobDesk
 from discogrid_coordinator.books import AgentNoted
 from discogrid_coordinator.engine import Engine, Pending
 from discogrid_coordinator.peers import Peer
@@ -39,9 +42,10 @@ log = logging.getLogger(__name__)
 class AgentDesk:
     """Everything an agent may say."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Speak for this engine."""
+    def __init__(self, engine: Engine, blobs: BlobDesk) -> None:
+        """Speak for this engine; what agents say of blobs is passed on to `blobs`."""
         self._engine = engine
+        self._blobs = blobs
 
     def hello(self, peer: Peer, hello: Hello) -> None:
         """An agent has come, for the first time or again."""
@@ -53,6 +57,7 @@ class AgentDesk:
         if older is not None and older.session != peer.session:
             engine.tell(events.AgentLeft(peer.name, "another process of the same agent has taken its place"))
             engine.peers.add(peer)
+        self._blobs.hello(peer)
         noted = AgentNoted(peer.name, peer.node, hello.platform, hello.python, hello.software)
         engine.books.note_agent(noted)
         engine.tell(events.AgentJoined(peer.name, _offer(hello), hello.holds))
@@ -77,6 +82,10 @@ class AgentDesk:
             case LogChunk() as chunk:
                 if told := engine.log_relay.hear(peer, chunk, b"".join(received.payload[:1])):
                     engine.outbox.put(peer.route, told)
+            case WantBlob() as want:
+                self._blobs.want(peer, want)
+            case BlobNews() as news:
+                self._blobs.news(peer, news)
             case Goodbye(reason=reason):
                 said = reason[:REASON_CHARACTERS_MAX] or "it said goodbye"
                 engine.tell(events.AgentLeft(peer.name, said, goodbye=True))

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 from discogrid.messages import (
     PROTOCOL_OLDEST,
+    BlobSource,
     CancelTasks,
     HeartbeatSeen,
     JobEnded,
     JobSpec,
     Message,
     RunTasks,
+    ServeBlob,
     TasksCommitted,
     TasksDiscarded,
 )
@@ -23,7 +25,7 @@ from discogrid_coordinator.peers import Peer, Peers
 ITEMS_MESSAGE_MAX = 512  # runs or attempts in one message
 LEAVES_BYTES_MAX = 4 << 20  # in one message
 
-PROMISES_NOTHING = (HeartbeatSeen,)
+PROMISES_NOTHING = (HeartbeatSeen, BlobSource, ServeBlob)
 """What waits for no disk: a slow one must not make anybody believe that the coordinator is gone."""
 
 Line = Run | Attempt | JobId

@@ -1,5 +1,6 @@
 """Who is connected: sessions by route and agents by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from discogrid.messages import PROTOCOL_OLDEST
@@ -20,6 +21,7 @@ class Peer:
     heard: float  # monotonic seconds
     protocol: int = PROTOCOL_OLDEST  # what it said hello in
     roster: int = 0  # the version of the roster it goes by, as it said at first
+    blob_endpoint: str = ""  # where an agent serves blobs to others
     jobs_told: set[JobId] = field(default_factory=set)  # whose manifest this session has
 
 
@@ -31,6 +33,7 @@ class Peers:
         self._by_route: dict[bytes, Peer] = {}
         self._agents: dict[AgentId, Peer] = {}
         self._nodes: dict[NodeId, dict[AgentId, None]] = {}
+        self.on_agent_gone: Callable[[Peer], None] = lambda _: None  # told when an agent's session is over
 
     def add(self, peer: Peer) -> Peer | None:
         """Take up a session; the older session of the same agent name is dropped and returned."""
@@ -42,6 +45,8 @@ class Peers:
             self._nodes.setdefault(peer.node, {})[peer.name] = None
             if older is not None and older.route != peer.route:
                 self._by_route.pop(older.route, None)
+            if older is not None and older.session != peer.session:
+                self.on_agent_gone(older)
         return older
 
     def remove(self, peer: Peer) -> None:
@@ -53,6 +58,7 @@ class Peers:
             del self._nodes[peer.node][peer.name]
             if not self._nodes[peer.node]:
                 del self._nodes[peer.node]
+            self.on_agent_gone(peer)
 
     def get(self, route: bytes) -> Peer | None:
         """The session whose messages come by this route."""

@@ -33,6 +33,7 @@ from discogrid.trust.roster import Roster
 from discogrid.types import AgentId, NodeId, Role
 from discogrid_coordinator import events
 from discogrid_coordinator.agent_desk import AgentDesk
+from discogrid_coordinator.blob_desk import BlobDesk, served_at
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Batch, Engine
 from discogrid_coordinator.journal import Journal
@@ -108,7 +109,7 @@ class Server:
         store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         journal = Journal(self._folder / "journal.sqlite")
         closing.callback(journal.close)
-        blobs = BlobServer(
+        blobs = self._blobs = BlobServer(
             lambda take: transport.listen(
                 context,
                 blob_endpoint_for(self._listen),
@@ -142,7 +143,7 @@ class Server:
         self._writer = Writer(journal, store, self._written)
         closing.callback(self._writer.close)
         self._permits = Permits(self._engine)
-        self._agents = AgentDesk(self._engine)
+        self._agents = AgentDesk(self._engine, BlobDesk(self._engine, self._permits, loop.time))
         self._clients = ClientDesk(self._engine, self._permits)
         self._membership = Membership(self._grid, self._engine, self._clients)
         self._membership.end_jobs_of_strangers(self._grid.roster)
@@ -228,6 +229,7 @@ class Server:
             heard=asyncio.get_running_loop().time(),
             protocol=hello.protocol,
             roster=hello.roster,
+            blob_endpoint=served_at(received.address, hello.blob_port),
         )
 
     def _roster_changed(self, before: Roster, after: Roster) -> None:

@@ -16,7 +16,7 @@ import zmq
 
 from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
-from discogrid.errors import BlobError, DiscogridError, IntegrityError
+from discogrid.errors import BlobError, BlobRefusal, DiscogridError, IntegrityError
 from discogrid.messages import BlobChunk, BlobRefused, BlobStored, WantChunks
 from discogrid.transfer.moves import Get, Put
 from discogrid.transport import BLOB_FRAME_BYTES_MAX, CurveKeys, Delivery, Link, dial
@@ -116,6 +116,10 @@ class BlobClient:
             except OSError as error:
                 raise BlobError(f"{source!s:.200} cannot be read", why=str(error)) from None
             await self._finished(move, move.done)
+
+    def received(self, digest: Digest) -> int:
+        """Bytes that have come of a blob that is on its way in."""
+        return sum(turn.move.received for turn in self._of(digest) if isinstance(turn.move, Get))
 
     def wake(self) -> None:
         """The other side is back, as is known from elsewhere: ask at once for what it was silent about."""
@@ -233,7 +237,7 @@ class BlobClient:
         for turn in self._of(digest):
             self._fail(
                 turn.move,
-                BlobError(f"the blob {digest.removeprefix('blake3:')[:12]} was refused: {reason:.500}"),
+                BlobRefusal(f"the blob {digest.removeprefix('blake3:')[:12]} was refused: {reason:.500}"),
             )
 
     def _of(self, digest: Digest) -> list[_Turn]:
@@ -289,9 +293,12 @@ def dial_blobs(
     keys: CurveKeys,
     server_key: bytes,
     store: BlobStore | None = None,
+    *,
+    patience: Patience = Patience(),
 ) -> BlobClient:
     """A client of the blob server at `endpoint`, over a socket of its own; what is got goes into `store`."""
     return BlobClient(
         lambda take: dial(context, endpoint, keys, server_key, take, frame_bytes_max=BLOB_FRAME_BYTES_MAX),
         store,
+        patience=patience,
     )

@@ -36,6 +36,11 @@ class Get:
         return len(self._asked)
 
     @property
+    def received(self) -> int:
+        """Bytes that have come."""
+        return self._incoming.received if self._incoming else 0
+
+    @property
     def ready(self) -> bool:
         """Whether there is a chunk to ask for."""
         return (
@@ -56,9 +61,8 @@ class Get:
     def take(self, chunk: BlobChunk, payload: list[bytes]) -> bool:
         """Take a chunk in; False when it is late or double. BlobError when the blob is another than promised."""
         content = payload[0] if payload else b""
-        received = self._incoming.received if self._incoming else 0
         self._asked.discard(chunk.offset)
-        if self.done.done() or chunk.offset != received:
+        if self.done.done() or chunk.offset != self.received:
             return False
         if chunk.size != self.size or len(content) != chunk_length(self.size, chunk.offset):
             raise BlobError(
@@ -76,7 +80,7 @@ class Get:
     def restart(self) -> None:
         """Ask again for what has not come."""
         self._asked.clear()
-        self._next = self._incoming.received if self._incoming else 0
+        self._next = self.received
 
     def end(self) -> None:
         """Keep nothing of what is not whole."""

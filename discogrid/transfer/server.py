@@ -15,6 +15,7 @@ from discogrid.channel import Channel, Received
 from discogrid.errors import BlobError, DiscogridError
 from discogrid.messages import BlobChunk, BlobRefused, BlobStored, GetBlob, Message, OfferBlob, WantChunks
 from discogrid.transfer.chunks import CHUNK_BYTES, CREDIT_CHUNKS, chunk_length
+from discogrid.transfer.uploads import Uploads
 from discogrid.transport import Delivery, Link
 from discogrid.types import Digest
 
@@ -45,8 +46,14 @@ class BlobServer:
         *,
         may_read: Callable[[str, Digest], bool],
         may_write: Callable[[str, Digest, int], bool],
+        uploads_max: int | None = None,
     ) -> None:
-        """`may_read(peer, digest)` and `may_write(peer, digest, size)` say what a peer's authenticated key allows."""
+        """`may_read(peer, digest)` and `may_write(peer, digest, size)` say what a peer's authenticated key allows.
+
+        With `uploads_max`, who asks for another blob while so many are sent is refused.
+        """
+        self.sent_bytes = 0  # of blobs, chunks that were sent again included
+        self._sending = None if uploads_max is None else Uploads(uploads_max)
         self._store = store
         self._may_read = may_read
         self._may_write = may_write
@@ -62,6 +69,8 @@ class BlobServer:
 
     def close(self) -> None:
         """Stop serving; what was not whole is dropped."""
+        if self.sent_bytes:
+            log.info("%d bytes of blobs were sent from here", self.sent_bytes)
         self._sweeping.cancel()
         self._channel.close()
         for upload in self._uploads.values():
@@ -104,6 +113,8 @@ class BlobServer:
             raise BlobError("the blob is not here")
         if chunk_length(size, asked.offset) < 0:
             raise BlobError(f"the blob has no chunk at {asked.offset}")
+        if self._sending is not None and not self._sending.take(received.sender, digest, self._loop.time()):
+            raise BlobError("too many blobs are sent from here already")
         if asked.offset == 0:
             self._store.path(digest)  # counts as a use
         for number in range(min(asked.count, CREDIT_CHUNKS)):
@@ -112,6 +123,9 @@ class BlobServer:
                 break
             chunk = self._store.read(digest, offset, length)
             self._reply(received, BlobChunk(digest=digest, offset=offset, size=size), chunk)
+            self.sent_bytes += length
+            if self._sending is not None and offset + length >= size:
+                self._sending.end(received.sender, digest)
 
     def _on_offer(self, received: Received, offer: OfferBlob) -> None:
         digest, size = offer.digest, offer.size

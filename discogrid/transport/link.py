@@ -31,11 +31,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One received message. `route` says where to answer (empty on dialled sockets), `sender` who it authenticated as."""
+    """One received message. `route` says where to answer (empty on dialled sockets), `sender` who it authenticated as.
+
+    `address` is the host that it came from, as the kernel tells it; empty on dialled sockets and at a socket file.
+    """
 
     route: bytes
     sender: str
     frames: list[bytes]
+    address: str = ""
 
 
 class Link:
@@ -113,10 +117,11 @@ class Link:
     def _delivery(self, frames: Sequence[zmq.Frame]) -> Delivery | None:
         route = frames[0].bytes if self._routed else b""
         payload = frames[1:] if self._routed else frames
-        sender = ""
+        sender = address = ""
         if self._routed:
             try:
                 sender = str(frames[-1].get("User-Id"))
+                address = "" if self.gate is None else str(frames[-1].get("Peer-Address"))
             except zmq.ZMQError:
                 log.warning("a message without an authenticated sender was dropped")
                 return None
@@ -131,7 +136,7 @@ class Link:
                 "a message of %d frames was dropped; at most %d are allowed", len(payload), FRAMES_MAX
             )
             return None
-        return Delivery(route, sender, [frame.bytes for frame in payload])
+        return Delivery(route, sender, [frame.bytes for frame in payload], address)
 
     def _complain(self, sender: str) -> None:
         """A line about what was dropped, no more often than anybody reads it."""

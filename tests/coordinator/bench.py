@@ -15,6 +15,7 @@ from discogrid.submission import Prepared
 from discogrid.types import GIB, AgentId, Attempt, JobId, Outcome, Role
 from discogrid.wire import decode, encode, pack_parts
 from discogrid_coordinator.agent_desk import AgentDesk
+from discogrid_coordinator.blob_desk import BlobDesk
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.journal import Journal
@@ -52,8 +53,9 @@ class Bench:
             clock=lambda: self.now,
             wall=time.time,
         )
-        self.agents = AgentDesk(self.engine)
-        self.clients = ClientDesk(self.engine, Permits(self.engine))
+        permits = Permits(self.engine)
+        self.agents = AgentDesk(self.engine, BlobDesk(self.engine, permits, lambda: self.now))
+        self.clients = ClientDesk(self.engine, permits)
         self.sent: list[Sent] = []
 
     def peer(
