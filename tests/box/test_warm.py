@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +251,20 @@ async def test_a_warm_python_that_is_killed_loses_no_task_for_ever(warm_bench: B
     )  # a box that failed is tried again elsewhere
     again = await warm_bench.run("print('first')")
     assert stdout(again) == "first\n"
+
+
+async def test_a_mount_that_was_removed_and_unpacked_again_is_shown_as_it_is_now(warm_bench: Bench) -> None:
+    tree = warm_bench.runner._attempts.parent / "mounts" / "assets"
+    script = "print(open('/assets/word').read())"
+    for word in ("first", "second"):
+        tree.mkdir(parents=True)
+        tree.parent.chmod(0o711)
+        (tree / "word").write_text(word)
+        for _ in range(2):
+            ended = await warm_bench.run(script, mounts=(("/assets", tree),))
+            assert (ended.outcome, stdout(ended)) == (Outcome.SUCCEEDED, f"{word}\n"), ended.reason
+        shutil.rmtree(tree)
+    assert warm_starts(warm_bench) > 0
 
 
 async def test_a_warm_task_whose_python_is_killed_is_to_be_tried_again(warm_bench: Bench) -> None:

@@ -127,7 +127,8 @@ class Grid:
                 self.coordinate() if command == "coordinator" else self.lend(node.name)
 
     def stop(self) -> None:
-        """Everybody ends as it should."""
+        """Everybody is there, and ends as it should."""
+        until(lambda: set(self.hub.host.live_agents()) == set(AGENTS))
         for node in self.agents.values():
             node.signal("agent", signal.SIGTERM)
         for node in self.agents.values():

@@ -38,6 +38,9 @@ class Kind:
     script: bytes  # digest
     environment: tuple[tuple[str, str], ...]
     mounts: tuple[tuple[str, Path], ...]
+    trees: tuple[
+        tuple[int, int], ...
+    ]  # which those were: a tree that was removed and unpacked again is another one
 
     @classmethod
     def of(cls, scene: Scene, python: str) -> tuple[Self, bytes] | None:
@@ -64,7 +67,8 @@ class Kind:
         if script is None:
             return None
         digest = hashlib.blake2b(script, digest_size=32).digest()
-        return cls(scene.submitter, name, digest, shared, scene.mounts), script
+        trees = tuple(map(_tree, (source for _, source in scene.mounts)))
+        return cls(scene.submitter, name, digest, shared, scene.mounts, trees), script
 
 
 def importable_names(work: Path) -> set[str]:
@@ -85,6 +89,12 @@ def _steers(variable: str) -> bool:
     if variable in _HARMLESS:
         return False
     return variable in _STEERING_EXACTLY or variable.startswith(_STEERING)
+
+
+def _tree(source: Path) -> tuple[int, int]:
+    """What tells a folder from one that had its name before; the number alone may be given again."""
+    status = source.stat()
+    return status.st_ino, status.st_ctime_ns
 
 
 def _read(path: Path) -> bytes | None:
