@@ -108,6 +108,10 @@ class Grid:
         with ThreadPoolExecutor() as together:
             list(together.map(self._join, self.agents.values()))
 
+    def nodes(self) -> list[Node]:
+        """All of them."""
+        return [self.hub, *self.agents.values()]
+
     def coordinate(self) -> None:
         """Start the coordinator where it always is."""
         self.hub.start("coordinator", "--listen", f"{self.hub.host.ip()}:7717")
@@ -118,7 +122,7 @@ class Grid:
 
     def mend(self) -> None:
         """End all troubles: what is stopped goes on, what is dead or away is there again."""
-        for node in (self.hub, *self.agents.values()):
+        for node in self.nodes():
             node.host.heal()
             node.free_disk()
             node.set_clock(0.0)
