@@ -66,7 +66,10 @@ def check_leftovers(grid: Grid, mark: str) -> None:
     assert not (left := leftovers(grid)), f"left: {left}"
 
 
-def leftovers(grid: Grid) -> str:
-    """Work folders, archives and parts of blobs that lie about; while somebody starts or works, there may be some."""
+def leftovers(grid: Grid, *, files: bool = False) -> str:
+    """What lies about of tasks and blobs on their way; agents that run keep some folders, but no files in them."""
     places = " -o ".join(f"-path '*/{folder}/*'" for folder in ("attempts", "archives", "incoming"))
-    return "".join(node.shell(f"find {node.host.home} \\( {places} \\) -print") for node in grid.nodes())
+    return "".join(
+        node.shell(f"find {node.host.home} \\( {places} \\) {'-type f' if files else ''} -print")
+        for node in grid.nodes()
+    )

@@ -60,7 +60,7 @@ async def _run(plan: Plan, grid: Grid, mark: str, tell: Tell) -> float:
     took = time.monotonic() - began
     books.check_results(work / "got", wanted)
     books.check_tasks(grid.hub.host.document("tasks", job).get("tasks", []), len(inputs))
-    await asyncio.to_thread(until, lambda: not books.leftovers(grid))
+    await asyncio.to_thread(until, lambda: not books.leftovers(grid, files=True))
     await asyncio.to_thread(grid.stop)
     books.check_journal(grid.hub, len(inputs))
     books.check_leftovers(grid, script)
