@@ -472,6 +472,7 @@ class Scheduler:
                 self._blame(hold, now)
                 self._lose(hold, event.reason)
                 hold.task.lost = hold.task.lost_by = None
+                self._rest(hold.task, now)
             case Outcome.TRANSFER_FAILED:
                 self._back_off(hold, event.reason, now)
             case Outcome.REFUSED:
@@ -531,9 +532,20 @@ class Scheduler:
         if task.transfers > policies.TRANSFERS_MAX:
             self._end_task(task.job, task.index, TaskState.FAILED, reason)
             return
-        task.due = now + policies.backoff(task.job.id, task.index, task.transfers)
+        self._wait(task, task.transfers, now)
+
+    def _wait(self, task: Task, failures: int, now: float) -> None:
+        task.due = now + policies.backoff(task.job.id, task.index, failures)
         self._entries += 1
         heapq.heappush(self._backoff, (task.due, self._entries, task))
+
+    def _rest(self, task: Task, now: float) -> None:
+        """A task that could only go back to where its box has just failed waits: a disk that is full is so for a while."""
+        job = task.job
+        waits = job.known.get(task.index) is task and not task.holds
+        if waits and job.pool.covered_by(task.avoid):
+            self.floor.unqueue(task)
+            self._wait(task, len(task.losses), now)
 
     def _lose(self, hold: Hold, reason: str) -> None:
         """The machine's fault: it costs the task nothing unless it had started, and the user nothing at all."""
