@@ -9,7 +9,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 	$(addprefix discogrid_coordinator.,queues floor placement helping withdrawal leases durations ended policies books) discogrid_agent.events \
 	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance \
 	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_agent.uplink.addresses \
-	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_tui.model \
+	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_coordinator.retention discogrid_tui.model \
 	discogrid_coordinator.tracker discogrid_agent.sources discogrid.transfer.uploads \
 	$(addprefix discogrid.pairing.,words addresses codes tokens spake frames sealing handshake invitations)
 

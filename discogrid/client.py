@@ -209,6 +209,10 @@ class AsyncClient:
         """Let a held job run."""
         await self._query(lambda request: Act(request=request, what="release", job=job))
 
+    async def prune(self, job: JobId) -> None:
+        """Have the coordinator forget an ended job with its results."""
+        await self._query(lambda request: Act(request=request, what="prune", job=job))
+
     async def publish(self, envelope: bytes) -> None:
         """Bring the coordinator a newer roster; it tells everybody. SignatureRefused when the owner did not sign it."""
         await self._session.ask(lambda request: PublishRoster(request=request), envelope)

@@ -170,6 +170,11 @@ class Books:
         self._jobs[view.id] = job
         self._changed_jobs[view.id] = None
 
+    def forget(self, job_id: JobId) -> None:
+        """A job that has ended and is dropped with its results."""
+        del self._jobs[job_id]
+        self._changed_jobs.pop(job_id, None)
+
     def note_agent(self, noted: AgentNoted) -> None:
         """What an agent said of itself, before its AgentJoined."""
         agent = self._agent(noted.id)

@@ -143,6 +143,10 @@ class ClientDesk:
                 self._engine.tell(events.JobCancelled(message.job))
             case "release":
                 self._engine.tell(events.JobReleased(message.job))
+            case "prune":
+                if not self._engine.forget(message.job):
+                    self._refuse(peer, message.request, "usage", f"job {message.job} has not ended")
+                    return
             case other:
                 self._refuse(peer, message.request, "usage", f"this coordinator cannot {other} a job")
                 return

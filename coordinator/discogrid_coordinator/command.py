@@ -15,6 +15,7 @@ from discogrid.errors import GridError, UsageError
 from discogrid.grid import HOME, OWN, PORT_DEFAULT, open_grid, own_endpoint, parse_endpoint, remember_address
 from discogrid.locks import held
 from discogrid.quantities import parse_duration
+from discogrid_coordinator.retention import KEEP_S
 from discogrid_coordinator.server import Server, port_of
 from discogrid_coordinator.supervisor import AgentSupervisor
 
@@ -27,19 +28,28 @@ _quiet_presence = click.option(
     "--no-announce", is_flag=True, help="Do not announce the grid on the local network."
 )
 
+_keep = click.option(
+    "--keep",
+    metavar="DURATION",
+    callback=as_duration,
+    help="Forget ended jobs with their results after this time. [default: 30d]",
+)
+
 
 @click.command(cls=Command)
 @_listen
+@_keep
 @_quiet_presence
 @click.pass_obj
-def coordinator(console: Console, listen: str, no_announce: bool) -> None:
+def coordinator(console: Console, listen: str, keep: float | None, *, no_announce: bool) -> None:
     """Run the grid's coordinator: it takes jobs in, schedules them, and keeps their results."""
     _prepare_to_serve()
-    asyncio.run(_serve_home(console, listen, announce=not no_announce, agent_options=None))
+    asyncio.run(_serve_home(console, listen, keep or KEEP_S, announce=not no_announce, agent_options=None))
 
 
 @click.command(cls=Command)
 @_listen
+@_keep
 @_quiet_presence
 @click.option(
     "--slots", type=click.IntRange(1, 4096), help="Tasks of one CPU that run here at once; default: all CPUs."
@@ -50,6 +60,7 @@ def coordinator(console: Console, listen: str, no_announce: bool) -> None:
 def up(
     console: Console,
     listen: str,
+    keep: float | None,
     no_announce: bool,
     slots: int | None,
     own_grid: bool,
@@ -60,17 +71,20 @@ def up(
     options = ["--slots", str(slots)] if slots else []
     if own_grid:
         idle_s = idle_exit or parse_duration(os.environ.get(own.IDLE_VARIABLE, f"{own.IDLE_S:.0f}s"))
-        asyncio.run(_serve_own(idle_s, options))
+        asyncio.run(_serve_own(idle_s, keep or KEEP_S, options))
     else:
-        asyncio.run(_serve_home(console, listen, announce=not no_announce, agent_options=options))
+        asyncio.run(
+            _serve_home(console, listen, keep or KEEP_S, announce=not no_announce, agent_options=options)
+        )
 
 
-async def _serve_own(idle_s: float, agent_options: list[str]) -> None:
+async def _serve_own(idle_s: float, keep_s: float, agent_options: list[str]) -> None:
     with held(own.lock_file()) as mine:
         if not mine:
             return  # somebody was faster
         own.ready_file().unlink(missing_ok=True)
-        server = Server(open_grid(OWN), places.coordinator_folder(OWN), listen=own_endpoint(), idle_s=idle_s)
+        folder = places.coordinator_folder(OWN)
+        server = Server(open_grid(OWN), folder, listen=own_endpoint(), idle_s=idle_s, keep_s=keep_s)
         async with AgentSupervisor(["--grid", OWN, *agent_options]).running():
             try:
                 await server.run(lambda _: own.ready_file().touch(mode=0o600))
@@ -79,7 +93,7 @@ async def _serve_own(idle_s: float, agent_options: list[str]) -> None:
 
 
 async def _serve_home(
-    console: Console, listen: str, *, announce: bool, agent_options: list[str] | None
+    console: Console, listen: str, keep_s: float, *, announce: bool, agent_options: list[str] | None
 ) -> None:
     endpoint = parse_endpoint(listen)
     if not endpoint.startswith("tcp://"):
@@ -92,7 +106,8 @@ async def _serve_home(
                 "this user's coordinator runs already",
                 fix="`discogrid status` shows it; stop it before starting another.",
             )
-        server = Server(open_grid(HOME), places.coordinator_folder(HOME), listen=endpoint, announce=announce)
+        folder = places.coordinator_folder(HOME)
+        server = Server(open_grid(HOME), folder, listen=endpoint, keep_s=keep_s, announce=announce)
 
         def ready(bound: str) -> None:
             remember_address(HOME, f"tcp://127.0.0.1:{port_of(bound)}")

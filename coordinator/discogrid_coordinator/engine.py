@@ -48,6 +48,7 @@ from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Writ
 from discogrid_coordinator.log_relay import LogRelay
 from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox
 from discogrid_coordinator.peers import Peer, Peers
+from discogrid_coordinator.retention import FORGOTTEN_MAX, forgettable
 from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
@@ -68,12 +69,27 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A dropped job, whose blobs are removed once the rows that name them are gone."""
+
+    job: JobId
+    inputs: Sequence[Digest]
+
+    def remove_blobs(self, store: BlobStore) -> None:
+        """Those that no other job needs."""
+        store.unpin(results_of(self.job), remove=True)
+        for digest in self.inputs:
+            store.remove(digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What becomes durable together, and the mail that waits for it."""
 
     blobs: Sequence[Digest]
     writes: Sequence[Write]
     mail: Mail
+    forgotten: Sequence[Forgotten] = ()
 
 
 class Engine:
@@ -106,6 +122,7 @@ class Engine:
         self._wall = wall
         self._pending: dict[Attempt, Pending] = {}
         self._named: dict[Digest, None] = {}  # blobs that rows name which wait to be written
+        self._forgotten: list[Forgotten] = []
         self.news = (
             False  # a job has ended since the last push: whoever waits for it need not wait for the next one
         )
@@ -151,7 +168,28 @@ class Engine:
     def take(self) -> Batch:
         """All that has happened since the last time: to be made durable, then let be known."""
         named, self._named = self._named, {}
-        return Batch(tuple(named), self.journal.take(), self.outbox.take())
+        forgotten, self._forgotten = self._forgotten, []
+        return Batch(tuple(named), self.journal.take(), self.outbox.take(), forgotten)
+
+    def forget(self, job: JobId) -> bool:
+        """Drop an ended job with its results; False when it has not ended, or is not known."""
+        view, accepted = self.books.job(job), self.intake.get(job)
+        if view is None or accepted is None or not view.state.ended:
+            return False
+        self.journal.drop_job(job)
+        self.books.forget(job)
+        self.intake.forget(job)
+        self._forgotten.append(Forgotten(job, [file.digest for file in accepted.verified.blobs()]))
+        return True
+
+    def retire(self, keep_s: float) -> bool:
+        """Forget what is old, or in the way; whether there may be more of it."""
+        oldest = self.journal.oldest(FORGOTTEN_MAX)
+        used, capacity = self.store.used_bytes, self.store.capacity_bytes
+        gone = [job for job in forgettable(oldest, self._wall(), keep_s, used, capacity) if self.forget(job)]
+        if gone:
+            log.info("%d old jobs are forgotten with their results: %s", len(gone), ", ".join(gone))
+        return len(gone) == FORGOTTEN_MAX
 
     def push(self) -> bool:
         """Tell the watchers what has changed since the last push; True when there is more to tell."""

@@ -151,6 +151,11 @@ class Intake:
         self.usage.end(job)
         self._store.unpin(job)
 
+    def forget(self, job: JobId) -> None:
+        """The job, which is closed, is dropped: signed and sent once more, it would be a new one."""
+        if accepted := self._jobs.pop(job, None):
+            del self._ids[accepted.job.digest]
+
     def _keep(self, accepted: Accepted) -> Accepted:
         submitter = accepted.job.manifest.submitter
         self._jobs[accepted.id] = accepted

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from discogrid.errors import DiscogridError
 from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, TaskState
+from discogrid_coordinator.retention import Kept
 
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
@@ -37,6 +38,8 @@ create table if not exists agents (name text primary key) without rowid;
 create table if not exists run_times (
     age integer primary key, kind text not null, input text not null, seconds real not null, unique (kind, input)
 );
+create index if not exists results_archive on results (archive);
+create index if not exists jobs_ended on jobs (ended);
 create table if not exists archives (digest text primary key, bytes blob not null);
 """
 
@@ -198,6 +201,16 @@ class Journal:
             (job, index, Outcome.BOX_FAILED, reason, state),
         )
 
+    def drop_job(self, job: JobId) -> None:
+        """Forget a job with its results, and small archives that are of no other job."""
+        self._write(
+            "delete from archives where digest in (select archive from results where job = ?) and not exists"
+            " (select 1 from results where archive = archives.digest and job <> ?)",
+            (job, job),
+        )
+        self._write("delete from results where job = ?", (job,))
+        self._write("delete from jobs where id = ?", (job,))
+
     def add_agent(self, agent: AgentId) -> None:
         """The agent has come: after a restart it may still have tasks."""
         self._write("insert or ignore into agents values (?)", (agent,))
@@ -225,6 +238,15 @@ class Journal:
             "select input, seconds from run_times where kind = ? limit ?", (kind, RUN_TIMES_MAX)
         )
         return dict(rows.fetchall())
+
+    def oldest(self, most: int) -> list[Kept]:
+        """The jobs that ended first, and what their archives take."""
+        rows = self._db.execute(
+            "select id, ended, (select coalesce(sum(archive_bytes), 0) from results where job = id)"
+            " from jobs where ended is not null order by ended, id limit ?",
+            (most,),
+        )
+        return [Kept(JobId(id_), ended, size) for id_, ended, size in rows]
 
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""

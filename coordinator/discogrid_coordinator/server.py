@@ -41,11 +41,13 @@ from discogrid_coordinator.membership import Membership
 from discogrid_coordinator.peers import CLIENT_SILENCE_S_MAX, Peer
 from discogrid_coordinator.permits import Permits
 from discogrid_coordinator.policies import HEARTBEAT_S, LEASE_S
+from discogrid_coordinator.retention import KEEP_S
 from discogrid_coordinator.watches import PUSH_S
 from discogrid_coordinator.writer import Writer
 
 CLOCK_SKEW_S_MAX = 300.0
 SWEEP_S = 5.0
+RETIRE_S = 60.0  # between two looks for jobs that are old enough to be forgotten
 STORE_BYTES_MAX = 200 << 30
 NAME_CHARACTERS_MAX = 64
 WRITES_WAITING_MAX = 100_000  # rows; beyond them nobody is heard until the disk has caught up
@@ -57,13 +59,24 @@ class Server:
     """One coordinator. Use `await Server(...).run()`; `stop` ends it."""
 
     def __init__(
-        self, grid: Grid, folder: Path, *, listen: str, idle_s: float | None = None, announce: bool = False
+        self,
+        grid: Grid,
+        folder: Path,
+        *,
+        listen: str,
+        idle_s: float | None = None,
+        keep_s: float = KEEP_S,
+        announce: bool = False,
     ) -> None:
-        """`listen` is a ZeroMQ endpoint; with `idle_s` it leaves after so many seconds without work and clients."""
+        """`listen` is a ZeroMQ endpoint; with `idle_s` it leaves after so many seconds without work and clients.
+
+        `keep_s` is how long ended jobs are kept, in seconds.
+        """
         self._grid = grid
         self._folder = folder
         self._listen = listen
         self._idle_s = idle_s
+        self._keep_s = keep_s
         self._announce = announce
         self._stopping = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -320,11 +333,14 @@ class Server:
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        retire_at = loop.time()
         while True:
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
             self._membership.watch_the_time(time.time())
             with self._kept():
+                if now >= retire_at and not self._engine.retire(self._keep_s):
+                    retire_at = now + RETIRE_S
                 for peer in self._engine.peers.clients():
                     if now - peer.heard > CLIENT_SILENCE_S_MAX:
                         self._clients.leave(peer)

@@ -1,4 +1,7 @@
-"""The thread that waits for the disk: one batch at a time, its blobs first, then the rows that name them."""
+"""The thread that waits for the disk: one batch at a time, its blobs first, then the rows that name them.
+
+Where a job is dropped it is the other way round: first the rows, then the blobs that nobody names any more.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -14,6 +17,8 @@ def write(batch: Batch, journal: Journal, store: BlobStore) -> None:
     if batch.blobs:
         store.sync(batch.blobs)
     journal.write(batch.writes)
+    for job in batch.forgotten:
+        job.remove_blobs(store)
 
 
 class Writer:

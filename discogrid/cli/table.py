@@ -33,6 +33,7 @@ COMMANDS: dict[str, Row] = {
     "attach": Row("discogrid.cli.act:attach", "Go on watching and downloading a job.", _ACT),
     "get": Row("discogrid.cli.act:get", "Download the results of a job.", _ACT),
     "cancel": Row("discogrid.cli.act:cancel", "Stop a job.", _ACT),
+    "prune": Row("discogrid.cli.prune:prune", "Drop old jobs and their results.", _ACT),
     "release": Row("discogrid.cli.act:release", "Let a held job run.", _ACT),
     "agents": Row("discogrid.cli.look:agents", "List the machines that work.", _GRID),
     "agent": Row("discogrid_agent.command:agent", "Lend this machine to the grid.", _GRID),

@@ -120,8 +120,8 @@ class Bench:
     def end(
         self, peer: Peer, job: Job, attempt: Attempt, outcome: Outcome = Outcome.SUCCEEDED, **other: Any
     ) -> None:
-        """The agent has run the attempt; `other` are fields of what it tells, `body` those of what it has signed."""
-        archive = f"archive of {attempt}".encode()
+        """The agent has run the attempt; `other` are fields of what it tells, `body` those of what it has signed, `content` is its archive."""
+        archive = other.pop("content", f"archive of {attempt}".encode())
         body = {"outcome": outcome, **other.pop("body", {})}
         signer = other.pop("signer", self.cast.agent)
         envelope = seal_result(body_of(job, attempt, signer, archive, **body), signer)
