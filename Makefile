@@ -13,7 +13,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 	discogrid_coordinator.tracker discogrid_agent.sources discogrid.transfer.uploads \
 	$(addprefix discogrid.pairing.,words addresses codes tokens spake frames sealing handshake invitations)
 
-.PHONY: demo slirp4netns test sim coverage check lint format clean
+.PHONY: demo slirp4netns test sim chaos coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ test: $(VENV)/.dev slirp4netns ## every test
 sim: $(VENV)/.dev ## a whole grid under a virtual clock, from a seed
 	$(BIN)/python -m tests.sim $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),7)) \
 		$(addprefix --agents ,$(AGENTS)) $(addprefix --tasks ,$(TASKS))
+
+# make chaos, make chaos RUNS=10 FIRST=100, make chaos SEED=12: the last one says what it does as it does it
+chaos: $(VENV)/.dev slirp4netns ## a grid of real processes and hosts in all kinds of trouble, from seeds
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),50) --first-seed $(or $(FIRST),0))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

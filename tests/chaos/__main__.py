@@ -1,6 +1,7 @@
 """Runs of a real grid in trouble, from seeds."""
 
 import argparse
+import shutil
 import sys
 import tempfile
 import traceback
@@ -15,7 +16,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="play this one, and tell its troubles as they come")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="leave homes and logs of a failed run")
     asked = parser.parse_args()
     seeds = [asked.seed] if asked.seed is not None else range(asked.first_seed, asked.first_seed + asked.runs)
     failed: list[int] = []
@@ -34,6 +34,7 @@ def main() -> int:
             )
             print(f"its homes and logs: {scratch}", flush=True)
         else:
+            shutil.rmtree(scratch, ignore_errors=True)
             what = ", ".join(f"{fault.what} {fault.where}".rstrip() for fault in plan.faults)
             print(f"seed {seed}: {len(plan.tasks)} tasks in {took:.1f} s through {what}", flush=True)
     print(f"{len(list(seeds))} runs, {len(failed)} failed" + (f": {failed}" if failed else ""))

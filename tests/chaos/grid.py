@@ -1,5 +1,6 @@
 """A grid of real hosts that things can be done to: a hub with the coordinator and the client, and three agents."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -68,12 +69,13 @@ class Node:
 
     def signal(self, command: str, number: int) -> int:
         """To every process of a command of discogrid here; how many there were."""
-        found = list(self._processes(command))
+        found = self._processes(command)
         for process in found:
-            os.kill(process, number)
+            with contextlib.suppress(ProcessLookupError):  # one that was killed takes others along
+                os.kill(process, number)
         return len(found)
 
-    def _processes(self, command: str) -> "list[int]":
+    def _processes(self, command: str) -> list[int]:
         found: list[int] = []
         for process in self.host.children():
             try:

@@ -8,7 +8,7 @@ from tests.network.hosts import Network, WorldRefused
 
 
 @pytest.fixture(scope="session")
-def _hosts(tmp_path_factory: pytest.TempPathFactory) -> None:
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A host on a network can be made here; otherwise every test that needs one is skipped, and says why."""
     try:
         with Network(tmp_path_factory.mktemp("trial")) as network:
@@ -27,7 +27,7 @@ def promised() -> bool:
 
 
 @pytest.fixture
-def network(_hosts: None, tmp_path: Path) -> Iterator[Network]:
+def network(hosts: None, tmp_path: Path) -> Iterator[Network]:
     """A switch, and no hosts yet."""
     with Network(tmp_path) as network:
         yield network
