@@ -149,6 +149,7 @@ class Quotas:
     jobs_open: int = 10_000  # that have not ended
     tasks_open: int = 1_000_000  # of those jobs
     input_bytes: int = 200 * GIB  # of the blobs of those jobs
+    weight: int = 1  # its share of the grid where several submit: twice the weight, twice the slots
 
 
 @dataclass(frozen=True, slots=True)

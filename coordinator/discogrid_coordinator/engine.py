@@ -148,7 +148,8 @@ class Engine:
         )
         self._named.update(dict.fromkeys(file.digest for file in verified.blobs()))
         self._enter(accepted, state, created)
-        self.tell(_submitted(accepted, held=hold, expected=self._expected(accepted)))
+        weight = self._weight(accepted)
+        self.tell(_submitted(accepted, held=hold, weight=weight, expected=self._expected(accepted)))
         return accepted.id
 
     def ended(self, agent: AgentId, pending: Pending) -> None:
@@ -311,6 +312,11 @@ class Engine:
         inputs = accepted.verified.inputs
         return tuple(known.get(task_key(index, file), 0.0) for index, file in enumerate(inputs))
 
+    def _weight(self, accepted: Accepted) -> float:
+        """What its submitter's share of the grid weighs, by the roster of now."""
+        member = self.grid.roster.member(accepted.job.manifest.submitter)
+        return float(member.quotas.weight) if member else 1.0
+
     def _read(self, file: FileRef) -> bytes | None:
         try:
             return self.store.read(file.digest, 0, file.size)
@@ -366,7 +372,13 @@ class Engine:
             expected = self._expected(accepted)
             self.tell(
                 _submitted(
-                    accepted, held=record.held, restored=True, done=done, failed=failed, expected=expected
+                    accepted,
+                    held=record.held,
+                    weight=self._weight(accepted),
+                    restored=True,
+                    done=done,
+                    failed=failed,
+                    expected=expected,
                 )
             )
         self.tell(events.Restarted(self.journal.agents()))
@@ -393,6 +405,7 @@ def _submitted(
     accepted: Accepted,
     *,
     held: bool,
+    weight: float,
     restored: bool = False,
     done: tuple[events.Span, ...] = (),
     failed: tuple[events.Span, ...] = (),
@@ -409,6 +422,7 @@ def _submitted(
         done=done,
         failed=failed,
         submitter=manifest.submitter,
+        weight=weight,
         repeatable=manifest.repeatable and not manifest.requirements.network,
         expected=expected,
         restored=restored,

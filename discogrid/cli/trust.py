@@ -33,6 +33,7 @@ MEMBER_COLUMNS = [
     Column("STATE", state=True),
 ]
 PASSPHRASE_BYTES_MAX = 1024
+WEIGHT_MAX = 100
 
 
 @click.group()
@@ -120,6 +121,11 @@ def put_out(console: Console, grid: Grid, name: str, before: str | None) -> Exit
 @click.option("--jobs", type=click.IntRange(0), help="How many of its jobs may be open at a time.")
 @click.option("--tasks", type=click.IntRange(0), help="How many tasks its open jobs may have together.")
 @click.option(
+    "--weight",
+    type=click.IntRange(1, WEIGHT_MAX),
+    help="Its share where several submit: twice the weight, twice the slots. For jobs from then on.",
+)
+@click.option(
     "--input", "input_bytes", callback=as_size, metavar="SIZE", help="How much input they may have."
 )
 @click.option(
@@ -135,17 +141,21 @@ def change(
     roles: tuple[str, ...],
     jobs: int | None,
     tasks: int | None,
+    weight: int | None,
     input_bytes: int | None,
     trusted: bool | None,
 ) -> ExitCode:
     """Change what a member may do, and how much at a time."""
     grid = choice.known()
     owner = _owner(grid)
-    given = {"jobs_open": jobs, "tasks_open": tasks, "input_bytes": input_bytes}
+    given = {"jobs_open": jobs, "tasks_open": tasks, "input_bytes": input_bytes, "weight": weight}
 
     def sign() -> tuple[Roster, str]:
         member = find_member(grid.roster, name)
-        quotas = replace(member.quotas, **{key: value for key, value in given.items() if value is not None})
+        quotas = replace(
+            member.quotas,
+            **{key: value for key, value in given.items() if value is not None},
+        )
         kept = tuple(role for role in member.roles if role is Role.COORDINATOR)
         wanted = (*map(Role, dict.fromkeys(roles)), *kept) if roles else member.roles
         changed = msgspec.structs.replace(
@@ -334,7 +344,8 @@ def _row(member: Member, state: str) -> list[str]:
 
 def _quotas_text(quotas: Quotas) -> str:
     size = size_text(quotas.input_bytes)
-    return f"at most {quotas.jobs_open} jobs, {quotas.tasks_open} tasks and {size} of input open at a time"
+    weight = "" if quotas.weight == 1 else f", weight {quotas.weight}"
+    return f"at most {quotas.jobs_open} jobs, {quotas.tasks_open} tasks and {size} of input open at a time{weight}"
 
 
 def _day(moment: float) -> str:

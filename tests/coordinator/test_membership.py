@@ -357,6 +357,27 @@ async def test_a_submitter_over_its_quota_is_refused_and_goes_on_when_a_job_has_
         assert await submitter.submit(second)
 
 
+async def test_a_submitter_s_weight_is_that_of_the_roster_also_after_a_restart(
+    grid: Cast, tmp_path: Path
+) -> None:
+    known = grid.roster.member(grid.submitter.id)
+    assert known is not None
+    heavy = msgspec.structs.replace(known, quotas=Quotas(weight=3))
+    grid.keeper.offer(newer(grid, grid.submitter, plus=(heavy,)), time.time())
+
+    def weight(house: House) -> float:
+        return house.server._engine.scheduler.floor.submitters[grid.submitter.id].weight
+
+    async with (
+        serving(grid, tmp_path / "coordinator") as house,
+        client(grid, house, grid.submitter) as submitter,
+    ):
+        await submitter.submit(prepared(grid, tmp_path / "one"))
+        assert weight(house) == 3.0
+    async with serving(grid, tmp_path / "coordinator") as house:
+        assert weight(house) == 3.0
+
+
 # Blobs.
 
 

@@ -166,6 +166,10 @@ def test_a_member_s_roles_and_quotas_are_changed_at_once(machine: Machine, guest
     done = machine.run("trust", "set", "guest", "--jobs", "1", "--input", "1G")
     assert done.returncode == 0, done.stderr
     assert members(machine)["guest"]["quotas"]["jobs_open"] == 1
+    weighed = machine.run("trust", "set", "guest", "--weight", "3")
+    assert "weight 3" in weighed.stderr + weighed.stdout
+    assert members(machine)["guest"]["quotas"]["weight"] == 3
+    assert machine.run("trust", "set", "guest", "--weight", "0").returncode == 2
     over = guest.run("submit", "-d", "wait.py")
     assert over.returncode == 3
     assert "1 jobs of yours are open" in over.stderr

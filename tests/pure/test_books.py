@@ -57,6 +57,16 @@ def test_jobs_are_read_in_pages() -> None:
     assert len(grid.books.jobs()) == 3
 
 
+def test_a_job_that_is_forgotten_is_shown_no_more_and_told_to_nobody() -> None:
+    grid = Referee()
+    for name in ("a1", "b2"):
+        grid.submit(name, 1)
+    grid.tell(events.JobCancelled(JobId("a1")))
+    grid.books.forget(JobId("a1"))
+    assert [view.id for view in grid.books.jobs()] == ["b2"]
+    assert [view.id for view in grid.drain().jobs] == ["b2"]
+
+
 def test_a_job_is_counted_through_its_life() -> None:
     grid = at_work()
     view = grid.books.job(JOB)
