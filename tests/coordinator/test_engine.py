@@ -213,7 +213,7 @@ def test_a_job_that_ends_before_its_first_task_has_left_is_ended_for_the_agent_t
     bench.engine.tell(JobCancelled(id_))
     second = bench.engine.take()
     assert types_to(bench, first, agent.route) == [JobSpec, RunTasks]
-    assert types_to(bench, second, agent.route) == [CancelTasks, JobEnded]
+    assert types_to(bench, second, agent.route) == [JobEnded, CancelTasks]
 
 
 def test_what_waits_for_an_agent_that_says_hello_again_is_not_told_to_it_any_more(

@@ -4,9 +4,14 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.examples.footage import EXAMPLES, run_ffmpeg
 from tests.grid.machines import Machine, until
@@ -57,13 +62,20 @@ def test_a_video_job_outlives_its_coordinator(machine: Machine) -> None:
     assert len(list((machine.work / "got" / "output").glob("*.mp4"))) == CLIPS
 
 
-def test_a_job_is_attached_to_after_the_laptop_was_switched_off(machine: Machine) -> None:
+@pytest.fixture
+def boot() -> Iterator[Path]:
+    """What is there for one boot alone; the path of a socket must be short."""
+    with tempfile.TemporaryDirectory(prefix="boot-") as folder:
+        for name in ("run", "tmp"):
+            Path(folder, name).mkdir(mode=0o700)
+        yield Path(folder)
+
+
+def test_a_job_is_attached_to_after_the_laptop_was_switched_off(machine: Machine, boot: Path) -> None:
     """What a reboot takes: every process of the user's, and all that was kept for one boot."""
-    for name, folder in (("XDG_RUNTIME_DIR", "run"), ("TMPDIR", "tmp")):
-        (machine.work.parent / folder).mkdir(mode=0o700)
-        machine.environment[name] = str(machine.work.parent / folder)
+    machine.environment |= {"XDG_RUNTIME_DIR": str(boot / "run"), "TMPDIR": str(boot / "tmp")}
     machine.write(
-        "nap.py", "import sys, time; time.sleep(0.3); open('run-result/' + sys.argv[1], 'w').write('made')"
+        "nap.py", "import sys, time; time.sleep(1.0); open('run-result/' + sys.argv[1], 'w').write('made')"
     )
     for number in range(10):
         machine.write(f"in{number}.txt", str(number))
@@ -77,8 +89,8 @@ def test_a_job_is_attached_to_after_the_laptop_was_switched_off(machine: Machine
     submit.wait()
     until(lambda: not list(machine.children()))
     for folder in ("run", "tmp"):
-        shutil.rmtree(machine.work.parent / folder)
-        (machine.work.parent / folder).mkdir(mode=0o700)
+        shutil.rmtree(boot / folder)
+        (boot / folder).mkdir(mode=0o700)
     done = machine.run("attach", "@last", "-o", "got")
     assert done.returncode == 0, done.stderr
     made = {file.name for file in (machine.work / "got" / "output").iterdir()}
