@@ -37,6 +37,8 @@ def grid(agents: int) -> tuple[Scheduler, dict[AgentId, list[Attempt]]]:
         scheduler.handle(events.AgentJoined(name, Offer(SLOTS, 8 * GIB, SandboxLevel.STRICT)), 0.0)
     tasks = TASKS_PER_AGENT * agents + EVENTS
     take(scheduler.handle(events.JobSubmitted(JobId("job"), tasks, Requirements()), 0.0), held)
+    while scheduler.behind:
+        take(scheduler.handle(events.TimePassed(), 0.0), held)
     return scheduler, held
 
 
