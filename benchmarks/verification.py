@@ -138,7 +138,7 @@ def one_large_job(node: Identity, roster: Roster, folder: Path) -> None:
     job = seal_job(a_manifest(node, leaves), node)
     at.append(clock())
     packed = pack_parts(leaves)
-    intake = Intake(RosterKeeper(roster), node.id, Nothing())  # type: ignore[arg-type]
+    intake = Intake(RosterKeeper(roster), node.id, Nothing(), {}.get)  # type: ignore[arg-type]
     verified = intake.verify(job.envelope, packed, node.id, time.time())
     accepted = intake.accept(verified)
     at.append(clock())

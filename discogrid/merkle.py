@@ -23,26 +23,29 @@ def root(hashes: Sequence[bytes]) -> bytes:
 
 
 class Tree:
-    """A tree over leaf hashes, kept level by level: a proof costs O(log leaves)."""
+    """A tree over leaf hashes, kept level by level, 64 bytes a leaf: a proof costs O(log leaves)."""
+
+    __slots__ = ("_levels",)
 
     def __init__(self, hashes: Sequence[bytes]) -> None:
         """Hash all levels at once."""
-        self._levels = [list(hashes)]
-        while len(level := self._levels[-1]) > 1:
+        level = list(hashes)
+        self._levels = [b"".join(level)]
+        while len(level) > 1:
             above = [_join(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
             if len(level) % 2:
                 above.append(level[-1])  # without a sibling it rises as it is
-            self._levels.append(above)
+            level = above
+            self._levels.append(b"".join(level))
 
     def __len__(self) -> int:
         """How many leaves."""
-        return len(self._levels[0])
+        return len(self._levels[0]) // HASH_BYTES
 
     @property
     def root(self) -> bytes:
         """What the whole tree hashes to."""
-        top = self._levels[-1]
-        return top[0] if top else blake3(b"").digest()
+        return self._levels[-1] or blake3(b"").digest()
 
     def prove(self, start: int, stop: int) -> list[bytes]:
         """The hashes that lead from the leaves `start <= index < stop` to the root; ValueError for an empty or foreign range."""
@@ -51,9 +54,9 @@ class Tree:
         proof: list[bytes] = []
         for level in self._levels[:-1]:
             if start % 2:
-                proof.append(level[start - 1])
-            if stop % 2 and stop < len(level):
-                proof.append(level[stop])
+                proof.append(_hash_at(level, start - 1))
+            if stop % 2 and stop * HASH_BYTES < len(level):
+                proof.append(_hash_at(level, stop))
             start, stop = start // 2, (stop + 1) // 2
         return proof
 
@@ -80,6 +83,10 @@ def verify(root: bytes, count: int, start: int, hashes: Sequence[bytes], proof: 
         level = [_join(level[at], level[at + 1]) for at in range(0, len(level), 2)] + odd
         start, stop, count = start // 2, (stop + 1) // 2, (count + 1) // 2
     return level == [root] and next(siblings, None) is None
+
+
+def _hash_at(level: bytes, place: int) -> bytes:
+    return level[place * HASH_BYTES : (place + 1) * HASH_BYTES]
 
 
 def _join(left: bytes, right: bytes) -> bytes:

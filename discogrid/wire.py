@@ -90,7 +90,7 @@ def unpack_parts(frame: bytes, *, part_bytes_max: int, parts_max: int = PACKED_I
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"not a packed payload: {error}") from None
     # The unpacker's own position counts a part that was cut off as read.
-    if sum(map(_packed_bytes, parts)) != len(frame):
+    if sum(map(packed_bytes, parts)) != len(frame):
         raise WireError("a packed payload ends in the middle of a part")
     return parts
 
@@ -101,7 +101,7 @@ def check_frames(frames: Sequence[bytes]) -> None:
         raise WireError(f"a message of {len(frames)} frames; 1 to {FRAMES_MAX} are allowed")
 
 
-def _packed_bytes(part: bytes) -> int:
+def packed_bytes(part: bytes) -> int:
     """What a part takes in a payload frame."""
     size = len(part)
     return size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)

@@ -1,10 +1,11 @@
 """What readers are shown of jobs, tasks and agents. Pure: notes, events and actions in, views and what changed out.
 
 Law of the file: it decides nothing. All times are seconds since 1970 (UTC), unlike the scheduler's.
-A task gets a row when something happens to it alone; tasks that wait or end in crowds stay ranges.
+A task gets a row when something happens to it alone; tasks that wait or end in crowds stay ranges. Of a job that has
+ended only its view stays in memory: its tasks are read where they are kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol, assert_never
@@ -74,6 +75,24 @@ class ResultNoted(Protocol):
     def archive_bytes(self) -> int:
         """The size of that."""
 
+    @property
+    def state(self) -> TaskState | None:
+        """The task's end; None when it was not ended by this attempt."""
+
+    @property
+    def failures(self) -> int:
+        """The attempts of the task that had failed by then, this one among them."""
+
+
+class Kept(Protocol):
+    """Where ended jobs are read."""
+
+    def inputs(self, job: JobId, start: int, stop: int) -> Sequence[str | None]:
+        """The base names of the inputs of the tasks `start <= index < stop`, None for a task without one."""
+
+    def results(self, job: JobId, start: int, stop: int) -> Iterable[ResultNoted]:
+        """The newest kept attempt of each of the tasks `start <= index < stop` that has one, in order of index."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentNoted:
@@ -133,6 +152,10 @@ class _Job:
     crowds: dict[TaskState, _Crowd] = field(default_factory=dict)
     changed: SpanSet = field(default_factory=SpanSet)
 
+    def current_view(self) -> JobView:
+        """With the counts of now."""
+        return replace(self.view, counts=Counts(**{state.value: n for state, n in self.counts.items()}))
+
 
 @dataclass(slots=True)
 class _Agent:
@@ -153,8 +176,13 @@ class _Agent:
 class Books:
     """Everything a reader may ask for."""
 
-    def __init__(self) -> None:
-        self._jobs: dict[JobId, _Job] = {}
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._jobs: dict[JobId, _Job | JobView] = {}  # of a closed one its view
+        self._unended: dict[JobId, None] = {}
+        self._closed: dict[
+            JobId, SpanSet
+        ] = {}  # since the last `drain`, and which of their tasks had changed
         self._agents: dict[AgentId, _Agent] = {}
         self._changed_jobs: dict[JobId, None] = {}
         self._changed_agents: dict[AgentId, None] = {}
@@ -168,12 +196,26 @@ class Books:
         job = _Job(view, inputs, cpus, len(inputs), counts)
         job.changed.add(0, len(inputs))
         self._jobs[view.id] = job
+        self._unended[view.id] = None
         self._changed_jobs[view.id] = None
+
+    def note_ended(self, view: JobView) -> None:
+        """A job that had ended before."""
+        self._jobs[view.id] = view
+
+    def close(self, job_id: JobId) -> None:
+        """All of a job that has ended is kept: from now on its tasks are read there. Closed and unknown ones are passed over."""
+        job = self._jobs.get(job_id)
+        if isinstance(job, _Job):
+            self._jobs[job_id] = job.current_view()
+            if job_id in self._changed_jobs:
+                self._closed[job_id] = job.changed
 
     def forget(self, job_id: JobId) -> None:
         """A job that has ended and is dropped with its results."""
         del self._jobs[job_id]
-        self._changed_jobs.pop(job_id, None)
+        for among in (self._changed_jobs, self._closed, self._unended):
+            among.pop(job_id, None)
 
     def note_agent(self, noted: AgentNoted) -> None:
         """What an agent said of itself, before its AgentJoined."""
@@ -182,17 +224,11 @@ class Books:
         agent.python, agent.software = noted.python, noted.software
 
     def note_result(self, result: ResultNoted) -> None:
-        """A committed attempt, before its Commit. Unknown jobs are passed over."""
+        """A committed attempt, before its Commit. Closed and unknown jobs are passed over."""
         attempt = result.attempt
-        job = self._jobs.get(attempt.job)
-        if job is None:
+        if (job := self._open(attempt.job)) is None:
             return
-        row = self._row(job, attempt.index)
-        row.attempt, row.agent = attempt.number, result.agent
-        row.failures += result.outcome in (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)
-        row.started, row.ended = result.started, result.ended
-        row.seconds, row.exit, row.reason = result.seconds, result.exit, result.reason
-        row.archive, row.archive_bytes = result.archive, result.archive_bytes
+        _fill(self._row(job, attempt.index), result)
 
     # What happens.
 
@@ -219,15 +255,16 @@ class Books:
             case events.Requeue(attempt, reason):
                 self._requeue(attempt, reason)
             case events.EndTasks(job_id, start, stop, state, reason):
-                self._end(self._jobs[job_id], start, stop, state, reason, now)
+                self._end(job_id, start, stop, state, reason, now)
             case events.HoldJob(job_id, reason):
-                self._set(self._jobs[job_id], state=JobState.HELD, reason=reason)
+                self._set(job_id, state=JobState.HELD, reason=reason)
             case events.ReleaseJob(job_id):
-                self._set(self._jobs[job_id], state=JobState.QUEUED, reason="")
+                self._set(job_id, state=JobState.QUEUED, reason="")
             case events.StartJob(job_id):
-                self._set(self._jobs[job_id], state=JobState.RUNNING, started=now, reason="")
+                self._set(job_id, state=JobState.RUNNING, started=now, reason="")
             case events.EndJob(job_id, state, reason):
-                self._set(self._jobs[job_id], state=state, ended=now, reason=reason)
+                self._set(job_id, state=state, ended=now, reason=reason)
+                self._unended.pop(job_id, None)
             case events.JobSubmitted() | events.JobReleased() | events.JobCancelled():
                 pass  # told by note_job and by what the scheduler makes of it
             case events.AgentLeft() | events.Restarted() | events.TimePassed():
@@ -248,7 +285,11 @@ class Books:
 
     def jobs(self, start: int = 0, stop: int | None = None) -> list[JobView]:
         """The jobs `start <= place < stop` of all, oldest first."""
-        return [self._job_view(job) for job in islice(self._jobs.values(), start, stop)]
+        return [_view(job) for job in islice(self._jobs.values(), start, stop)]
+
+    def unended(self) -> list[JobView]:
+        """The jobs that have not ended, oldest first."""
+        return [_view(self._jobs[job_id]) for job_id in self._unended]
 
     def job_count(self) -> int:
         """How many jobs there are."""
@@ -257,29 +298,46 @@ class Books:
     def job(self, job_id: JobId) -> JobView | None:
         """One job; None when there is none of that name."""
         job = self._jobs.get(job_id)
-        return None if job is None else self._job_view(job)
+        return None if job is None else _view(job)
+
+    def failures(self, attempt: Attempt) -> int:
+        """How many attempts of the task have failed so far; 0 for those of closed and unknown jobs."""
+        job = self._open(attempt.job)
+        row = job.rows.get(attempt.index) if job else None
+        return row.failures if row else 0
 
     def tasks(self, job_id: JobId, start: int = 0, stop: int | None = None) -> list[TaskView]:
         """The tasks `start <= index < stop` of a job, as far as there are any. KeyError when there is no such job."""
         job = self._jobs[job_id]
-        last = job.tasks if stop is None else min(stop, job.tasks)
-        return [self._task_view(job, index) for index in range(max(0, start), last)]
+        tasks = job.tasks if isinstance(job, _Job) else job.counts.total
+        first, last = max(0, start), tasks if stop is None else min(stop, tasks)
+        if isinstance(job, JobView):
+            return self._kept_tasks(job, first, last)
+        return [
+            _task_view(job_id, index, job.inputs[index], _row_of(job, index)) for index in range(first, last)
+        ]
 
     def agents(self) -> list[AgentView]:
         """All agents that said hello since the start, by name."""
         return [self._agent_view(name) for name in sorted(self._agents)]
 
+    def skip(self) -> None:
+        """Nobody asks what has changed: what has so far is not told by the next `drain`."""
+        self._changed_jobs, self._changed_agents, self._closed = {}, {}, {}
+
     def drain(self) -> Changes:
         """The newest views of what changed since the last call."""
-        jobs = tuple(self._job_view(self._jobs[job_id]) for job_id in self._changed_jobs)
+        jobs = tuple(_view(self._jobs[job_id]) for job_id in self._changed_jobs)
         tasks: list[TaskView] = []
         left: dict[JobId, None] = {}
         for job_id in self._changed_jobs:
             job = self._jobs[job_id]
-            for start, stop in job.changed.take(CHANGED_TASKS_MAX - len(tasks)):
-                tasks += [self._task_view(job, index) for index in range(start, stop)]
-            if job.changed:
+            changed = job.changed if isinstance(job, _Job) else self._closed[job_id]
+            for start, stop in changed.take(CHANGED_TASKS_MAX - len(tasks)):
+                tasks += self.tasks(job_id, start, stop)
+            if changed:
                 left[job_id] = None
+        self._closed = {job_id: changed for job_id, changed in self._closed.items() if changed}
         agents = tuple(self._agent_view(name) for name in self._changed_agents)
         self._changed_jobs = left
         self._changed_agents = {}
@@ -298,9 +356,14 @@ class Books:
         if name in self._agents:
             self._agent(name).seen = now
 
-    def _set(self, job: _Job, **fields: JobState | float | str) -> None:
-        job.view = replace(job.view, **fields)  # type: ignore[arg-type]  # each caller names fields of JobView
-        self._changed_jobs[job.view.id] = None
+    def _open(self, job_id: JobId) -> _Job | None:
+        job = self._jobs.get(job_id)
+        return job if isinstance(job, _Job) else None
+
+    def _set(self, job_id: JobId, **fields: JobState | float | str) -> None:
+        if (job := self._open(job_id)) is not None:
+            job.view = replace(job.view, **fields)  # type: ignore[arg-type]  # each caller names fields of JobView
+            self._changed_jobs[job_id] = None
 
     def _row(self, job: _Job, index: int) -> _Row:
         """The task's own row, made when it has none yet."""
@@ -344,7 +407,8 @@ class Books:
         job.counts[row.state] += 1
 
     def _assign(self, name: AgentId, run: Run) -> None:
-        job = self._jobs[run.job]
+        if (job := self._open(run.job)) is None:
+            return
         for index in range(run.start, run.stop):
             row = self._row(job, index)
             copied = bool(row.held)
@@ -356,7 +420,8 @@ class Books:
                 row.reason = ""
 
     def _start(self, name: AgentId, run: Run, now: float) -> None:
-        job = self._jobs[run.job]
+        if (job := self._open(run.job)) is None:
+            return
         for index in range(run.start, run.stop):
             row = self._row(job, index)
             self._place(job, row, run.number, name, TaskState.RUNNING)
@@ -364,7 +429,8 @@ class Books:
             row.started = now if row.started is None else row.started
 
     def _requeue(self, attempt: Attempt, reason: str) -> None:
-        job = self._jobs[attempt.job]
+        if (job := self._open(attempt.job)) is None:
+            return
         row = self._row(job, attempt.index)
         self._lift(job, row, attempt.number)
         self._turn(job, row)
@@ -373,7 +439,9 @@ class Books:
         elif row.attempt == attempt.number:
             row.attempt, (row.agent, _) = next(iter(row.held.items()))
 
-    def _end(self, job: _Job, start: int, stop: int, state: TaskState, reason: str, now: float) -> None:
+    def _end(self, job_id: JobId, start: int, stop: int, state: TaskState, reason: str, now: float) -> None:
+        if (job := self._open(job_id)) is None:
+            return
         span = range(start, stop)
         rows = (
             [index for index in span if index in job.rows]
@@ -398,38 +466,27 @@ class Books:
     def _end_row(self, job: _Job, row: _Row, state: TaskState, reason: str, now: float) -> None:
         for number in list(row.held):
             self._lift(job, row, number)
+        row.held = {}  # one that held something stays large
         self._turn(job, row, state)
         row.reason = reason
         row.ended = now if row.ended is None else row.ended
         if state is TaskState.DONE and row.agent is not None:
             self._agent(row.agent).done += 1
 
-    def _job_view(self, job: _Job) -> JobView:
-        return replace(job.view, counts=Counts(**{state.value: n for state, n in job.counts.items()}))
-
-    def _task_view(self, job: _Job, index: int) -> TaskView:
-        row = job.rows.get(index)
-        if row is None:
-            row = _Row(TaskState.QUEUED)
-            for state, crowd in job.crowds.items():
-                if index in crowd.indices:
-                    row = _Row(state, reason=crowd.reason, ended=crowd.ended)
-        return TaskView(
-            job=job.view.id,
-            index=index,
-            state=row.state,
-            input=job.inputs[index],
-            attempt=row.attempt,
-            failures=row.failures,
-            agent=row.agent,
-            started=row.started,
-            ended=row.ended,
-            seconds=row.seconds,
-            exit=row.exit,
-            reason=row.reason,
-            archive=row.archive,
-            archive_bytes=row.archive_bytes,
-        )
+    def _kept_tasks(self, job: JobView, start: int, stop: int) -> list[TaskView]:
+        """Of a closed job: what ended by no attempt of its own ended with the job."""
+        results = {result.attempt.index: result for result in self._kept.results(job.id, start, stop)}
+        found = []
+        for index, name in enumerate(self._kept.inputs(job.id, start, stop), start):
+            row = _Row(TaskState.CANCELLED, reason=job.reason, ended=job.ended)
+            if (result := results.get(index)) is not None:
+                _fill(row, result)
+                if result.state is None:
+                    row.reason = job.reason
+                else:
+                    row.state = result.state
+            found.append(_task_view(job.id, index, name, row))
+        return found
 
     def _agent_view(self, name: AgentId) -> AgentView:
         agent = self._agents[name]
@@ -447,3 +504,45 @@ class Books:
             sandbox=agent.sandbox.value,
             seen=agent.seen,
         )
+
+
+def _view(job: _Job | JobView) -> JobView:
+    return job.current_view() if isinstance(job, _Job) else job
+
+
+def _fill(row: _Row, result: ResultNoted) -> None:
+    """The row tells of this attempt."""
+    row.attempt, row.agent = result.attempt.number, result.agent or None
+    row.failures = result.failures
+    row.started, row.ended = result.started, result.ended
+    row.seconds, row.exit, row.reason = result.seconds, result.exit, result.reason
+    row.archive, row.archive_bytes = result.archive, result.archive_bytes
+
+
+def _row_of(job: _Job, index: int) -> _Row:
+    """The task's row, or one that says what is known of its crowd."""
+    if (row := job.rows.get(index)) is not None:
+        return row
+    for state, crowd in job.crowds.items():
+        if index in crowd.indices:
+            return _Row(state, reason=crowd.reason, ended=crowd.ended)
+    return _Row(TaskState.QUEUED)
+
+
+def _task_view(job_id: JobId, index: int, name: str | None, row: _Row) -> TaskView:
+    return TaskView(
+        job=job_id,
+        index=index,
+        state=row.state,
+        input=name,
+        attempt=row.attempt,
+        failures=row.failures,
+        agent=row.agent,
+        started=row.started,
+        ended=row.ended,
+        seconds=row.seconds,
+        exit=row.exit,
+        reason=row.reason,
+        archive=row.archive,
+        archive_bytes=row.archive_bytes,
+    )

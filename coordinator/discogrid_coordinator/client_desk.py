@@ -75,7 +75,7 @@ class ClientDesk:
                 self._results(peer, message)
             case GetJob(request=request, job=job):
                 if accepted := self._owned(peer, request, job):
-                    payload = (accepted.job.envelope, pack_parts(accepted.leaves))
+                    payload = (accepted.job.envelope, accepted.leaves.packed)
                     self._engine.outbox.put(peer.route, JobContent(request=request, job=job), payload)
             case Watch():
                 self._watch(peer, message)

@@ -6,8 +6,8 @@ therefore survived a kill of this process, and a power cut.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from discogrid import __version__
@@ -45,6 +45,7 @@ from discogrid_coordinator import events
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
 from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Write
+from discogrid_coordinator.leaves import Names
 from discogrid_coordinator.log_relay import LogRelay
 from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox
 from discogrid_coordinator.peers import Peer, Peers
@@ -52,6 +53,7 @@ from discogrid_coordinator.retention import FORGOTTEN_MAX, forgettable
 from discogrid_coordinator.scheduler import Scheduler
 from discogrid_coordinator.watches import Watches
 
+FAILURES = (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)  # that are the task's own
 RESULTS_PREFIX = "results:"
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class Batch:
     blobs: Sequence[Digest]
     writes: Sequence[Write]
     mail: Mail
+    ended: Sequence[JobId] = ()
     forgotten: Sequence[Forgotten] = ()
 
 
@@ -111,8 +114,8 @@ class Engine:
         self.store = store
         self.journal = journal
         self.peers = Peers()
-        self.intake = Intake(grid.keeper, grid.identity.id, store)
-        self.books = Books()
+        self.intake = Intake(grid.keeper, grid.identity.id, store, journal.content)
+        self.books = Books(_Shelf(self.intake, journal))
         self.outbox = Outbox(self.peers, self.intake.get, self._read)
         self.watches = Watches(self.outbox.put)
         self.log_relay = LogRelay(self.books, self.watches)
@@ -122,6 +125,7 @@ class Engine:
         self._wall = wall
         self._pending: dict[Attempt, Pending] = {}
         self._named: dict[Digest, None] = {}  # blobs that rows name which wait to be written
+        self._ended: list[JobId] = []
         self._forgotten: list[Forgotten] = []
         self.news = (
             False  # a job has ended since the last push: whoever waits for it need not wait for the next one
@@ -144,7 +148,7 @@ class Engine:
         job, created = verified.job, self._wall()
         state = JobState.HELD if hold else JobState.QUEUED
         self.journal.add_job(
-            JobRecord(accepted.id, job.digest, job.envelope, verified.packed, created, hold, state)
+            JobRecord(accepted.id, job.digest, job.envelope, verified.leaves.packed, created, hold, state)
         )
         self._named.update(dict.fromkeys(file.digest for file in verified.blobs()))
         self._enter(accepted, state, created)
@@ -169,25 +173,37 @@ class Engine:
     def take(self) -> Batch:
         """All that has happened since the last time: to be made durable, then let be known."""
         named, self._named = self._named, {}
+        ended, self._ended = self._ended, []
         forgotten, self._forgotten = self._forgotten, []
-        return Batch(tuple(named), self.journal.take(), self.outbox.take(), forgotten)
+        return Batch(tuple(named), self.journal.take(), self.outbox.take(), ended, forgotten)
+
+    def written(self, batch: Batch) -> None:
+        """The batch is durable: what has ended in it is read from the disk from now on."""
+        for job in batch.ended:
+            self.intake.shelve(job)
+            self.books.close(job)
+        if batch.ended and not len(self.watches):
+            self.books.skip()
 
     def forget(self, job: JobId) -> bool:
         """Drop an ended job with its results; False when it has not ended, or is not known."""
-        view, accepted = self.books.job(job), self.intake.get(job)
-        if view is None or accepted is None or not view.state.ended:
+        view = self.books.job(job)
+        if view is None or not view.state.ended:
             return False
+        accepted = self.intake.get(job)
+        inputs = [file.digest for file in accepted.blobs()] if accepted else []
         self.journal.drop_job(job)
         self.books.forget(job)
-        self.intake.forget(job)
-        self._forgotten.append(Forgotten(job, [file.digest for file in accepted.verified.blobs()]))
+        self.intake.forget(job, view.digest)
+        self._forgotten.append(Forgotten(job, inputs))
         return True
 
     def retire(self, keep_s: float) -> bool:
         """Forget what is old, or in the way; whether there may be more of it."""
         oldest = self.journal.oldest(FORGOTTEN_MAX)
         used, capacity = self.store.used_bytes, self.store.capacity_bytes
-        gone = [job for job in forgettable(oldest, self._wall(), keep_s, used, capacity) if self.forget(job)]
+        old = forgettable(oldest, self._wall(), keep_s, used, capacity, self.intake.ended_jobs)
+        gone = [job for job in old if self.forget(job)]
         if gone:
             log.info("%d old jobs are forgotten with their results: %s", len(gone), ", ".join(gone))
         return len(gone) == FORGOTTEN_MAX
@@ -202,7 +218,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a job still has something to run."""
-        return any(not job.state.ended and job.state is not JobState.HELD for job in self.books.jobs())
+        return any(job.state is not JobState.HELD for job in self.books.unended())
 
     # -- actions
 
@@ -294,6 +310,7 @@ class Engine:
             archive_bytes=done.archive_bytes,
             envelope=pending.envelope,
             state=TaskState.DONE if done.outcome is Outcome.SUCCEEDED else None,
+            failures=self.books.failures(attempt) + (done.outcome in FAILURES),
         )
         self.journal.put_result(record, pending.archive)
         if done.archive is not None and pending.archive is None:
@@ -301,7 +318,7 @@ class Engine:
             self._named[done.archive] = None
         self.books.note_result(record)
         if record.state is TaskState.DONE and (accepted := self.intake.get(attempt.job)) is not None:
-            file = accepted.verified.inputs[attempt.index]
+            file = accepted.leaves.input(attempt.index)
             self.journal.learn(kind_of(accepted.job.manifest), task_key(attempt.index, file), done.seconds)
 
     def _expected(self, accepted: Accepted) -> tuple[float, ...]:
@@ -309,7 +326,7 @@ class Engine:
         known = self.journal.durations(kind_of(accepted.job.manifest))
         if not known:
             return ()
-        inputs = accepted.verified.inputs
+        inputs = accepted.leaves.inputs()
         return tuple(known.get(task_key(index, file), 0.0) for index, file in enumerate(inputs))
 
     def _weight(self, accepted: Accepted) -> float:
@@ -339,12 +356,15 @@ class Engine:
             priority=manifest.priority,
             **more,  # type: ignore[arg-type]  # started, ended and reason, as the journal has them
         )
-        names = [file.name if file else None for file in accepted.verified.inputs]
-        self.books.note_job(view, names, manifest.requirements.cpus)
+        self.books.note_job(view, Names(accepted.leaves), manifest.requirements.cpus)
 
     def _restore(self) -> None:
         """Take up every job the journal holds; what had not ended is queued again."""
         for record in self.journal.jobs():
+            if record.view is not None:
+                self.intake.restore_ended(record.id, record.digest, record.view.submitter)
+                self.books.note_ended(record.view)
+                continue
             try:
                 accepted = self.intake.restore(record.id, record.envelope, record.leaves)
             except DiscogridError:
@@ -356,8 +376,6 @@ class Engine:
             ended = SpanSet()
             for result in self.journal.results(record.id):
                 self.books.note_result(result)
-                if result.archive is not None and self.store.has(result.archive):
-                    self.store.pin(result.archive, results_of(record.id))
                 if result.state is not None:
                     index = result.attempt.index
                     ended.add(index, index + 1)
@@ -367,6 +385,7 @@ class Engine:
                 for start, stop in ended.gaps(len(accepted.leaves)):
                     self._note_end(record, start, stop, TaskState.CANCELLED, record.reason)
                 self.intake.close(record.id)
+                self._keep_end(record.id)
                 continue
             done, failed = tuple(spans[TaskState.DONE]), tuple(spans[TaskState.FAILED])
             expected = self._expected(accepted)
@@ -381,6 +400,9 @@ class Engine:
                     expected=expected,
                 )
             )
+        for job, archive in self.journal.stored_archives():
+            if self.store.has(archive):
+                self.store.pin(archive, results_of(job))
         self.tell(events.Restarted(self.journal.agents()))
 
     def _note_end(self, job: JobRecord, start: int, stop: int, state: TaskState, reason: str) -> None:
@@ -394,11 +416,35 @@ class Engine:
 
     def _end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
         self.news = True
-        self.journal.end_job(job, state, reason, now)
         for peer in self.peers.told(job):
             self._lines(peer.name, JobEnded, [job])
             peer.jobs_told.discard(job)
         self.intake.close(job)
+        self._keep_end(job, state=state, reason=reason, ended=now)
+
+    def _keep_end(self, job: JobId, **ended: JobState | str | float) -> None:
+        """What is shown of a job that has ended goes to the disk; once it is there, the job leaves the memory."""
+        view = self.books.job(job)
+        assert view is not None, "a job ends once, and only then it can be forgotten"
+        self.journal.end_job(replace(view, **ended))  # type: ignore[arg-type]  # each caller names fields of JobView
+        self._ended.append(job)
+
+
+class _Shelf:
+    """Ended jobs, read from the disk."""
+
+    def __init__(self, intake: Intake, journal: Journal) -> None:
+        self._intake = intake
+        self._journal = journal
+
+    def inputs(self, job: JobId, start: int, stop: int) -> Sequence[str | None]:
+        """What its submitter called the inputs; nothing where that cannot be read any more."""
+        accepted = self._intake.get(job)
+        return [None] * (stop - start) if accepted is None else Names(accepted.leaves)[start:stop]
+
+    def results(self, job: JobId, start: int, stop: int) -> Iterable[ResultRecord]:
+        """How its tasks ended."""
+        return self._journal.results(job, start, stop)
 
 
 def _submitted(

@@ -1,30 +1,33 @@
 """Takes in signed jobs: what is verified, present in full and durable becomes a job; everything else is refused."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import (
-    LEAF_BYTES_MAX,
-    TASKS_MAX,
     Job,
     check_leaves,
     decode_leaf,
     job_id_candidates,
     open_job,
 )
-from discogrid.errors import SignatureRefused
+from discogrid.errors import DiscogridError, SignatureRefused
 from discogrid.merkle import Tree
 from discogrid.transfer import unpack_small
 from discogrid.trust.keeper import RosterKeeper
 from discogrid.types import Digest, FileRef, JobId, NodeId
-from discogrid.wire import pack_parts, unpack_parts
+from discogrid.wire import pack_parts
+from discogrid_coordinator.leaves import Leaves
 from discogrid_coordinator.quotas import Load, Usage
 
 BLOBS_MISSING_MAX = 512  # named in one answer
 AWAITED_MAX = 16 * BLOBS_MISSING_MAX  # of one member, whose programs may submit side by side
+RECALLED_MAX = 8  # ended jobs that are at hand, and not on the disk alone
 RECENT_MAX = 4  # verified jobs that wait for their blobs and need not be checked from the start again
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,7 @@ class Verified:
     """A signed job with exactly the tasks that were signed. `leaves` and `inputs` are in order of index."""
 
     job: Job
-    packed: bytes  # the leaves as they came
-    leaves: Sequence[bytes]
+    leaves: Leaves
     inputs: Sequence[FileRef | None]
     tree: Tree
 
@@ -55,40 +57,71 @@ class Accepted:
     """A job of this coordinator with everything that its tasks travel with."""
 
     id: JobId
-    verified: Verified
+    job: Job
+    leaves: Leaves
+    tree: Tree | None  # None once it has ended: none of its tasks travels any more
 
-    @property
-    def job(self) -> Job:
-        """What was signed."""
-        return self.verified.job
-
-    @property
-    def leaves(self) -> Sequence[bytes]:
-        """Its tasks, in order of index."""
-        return self.verified.leaves
+    def blobs(self) -> Iterator[FileRef]:
+        """Everything that its tasks need or needed."""
+        yield from self.job.blobs()
+        yield from filter(None, self.leaves.inputs())
 
     def parcel(self, start: int, stop: int) -> tuple[list[bytes], bytes]:
         """The leaves of these tasks and, packed, the proof that the submitter signed them."""
-        return list(self.leaves[start:stop]), pack_parts(self.verified.tree.prove(start, stop))
+        assert self.tree is not None, "the tasks of a job that has ended go nowhere"
+        return self.leaves[start:stop], pack_parts(self.tree.prove(start, stop))
 
 
 class Intake:
-    """All accepted jobs, by id and by the digest of what was signed."""
+    """All accepted jobs, by id and by the digest of what was signed: the open ones as a whole, of others who sent them."""
 
-    def __init__(self, keeper: RosterKeeper, coordinator: NodeId, store: BlobStore) -> None:
-        """`coordinator` is this node: jobs signed for another one are refused."""
+    def __init__(
+        self,
+        keeper: RosterKeeper,
+        coordinator: NodeId,
+        store: BlobStore,
+        recall: Callable[[JobId], tuple[bytes, bytes] | None],
+    ) -> None:
+        """`coordinator` is this node: jobs signed for another one are refused; `recall` finds envelope and leaves of a kept job."""
         self.usage = Usage()
         self._keeper = keeper
         self._coordinator = coordinator
         self._store = store
+        self._recall = recall
         self._jobs: dict[JobId, Accepted] = {}
+        self._ended: dict[JobId, NodeId] = {}  # and who submitted it
+        self._recalled: dict[JobId, Accepted] = {}  # of those, what somebody asked for last
         self._ids: dict[Digest, JobId] = {}
         self._recent: dict[tuple[Digest, Digest], Verified] = {}
         self._awaited: dict[NodeId, dict[Digest, int]] = {}  # with their sizes, longest awaited first
 
     def get(self, job: JobId) -> Accepted | None:
-        """The accepted job of this id."""
-        return self._jobs.get(job)
+        """The accepted job of this id; one that has ended is read from the disk."""
+        if (accepted := self._jobs.get(job) or self._recalled.get(job)) is not None:
+            return accepted
+        if job not in self._ended or (content := self._recall(job)) is None:
+            return None
+        envelope, packed = content
+        try:
+            signed = open_job(envelope, self._keeper.current, audience=self._coordinator, now=None)
+            accepted = Accepted(job, signed, Leaves(packed), None)
+        except DiscogridError:
+            log.exception("job %s of the journal cannot be read any more", job)
+            return None
+        self._recalled[job] = accepted
+        if len(self._recalled) > RECALLED_MAX:
+            del self._recalled[next(iter(self._recalled))]
+        return accepted
+
+    def submitter(self, job: JobId) -> NodeId | None:
+        """Who submitted the accepted job of this id."""
+        accepted = self._jobs.get(job)
+        return self._ended.get(job) if accepted is None else accepted.job.manifest.submitter
+
+    @property
+    def ended_jobs(self) -> int:
+        """How many jobs have ended and are kept."""
+        return len(self._ended)
 
     def known(self, digest: Digest) -> JobId | None:
         """The id of a job that was accepted before."""
@@ -137,40 +170,52 @@ class Intake:
 
     def accept(self, verified: Verified) -> Accepted:
         """Give the job its id and keep its blobs from being dropped."""
-        free = next(name for name in job_id_candidates(verified.job.digest) if name not in self._jobs)
+        free = next(name for name in job_id_candidates(verified.job.digest) if self.submitter(name) is None)
         self._recent = {key: other for key, other in self._recent.items() if other is not verified}
-        return self._keep(Accepted(free, verified))
+        return self._keep(free, verified)
 
     def restore(self, id_: JobId, envelope: bytes, leaves: bytes) -> Accepted:
         """Take up a job that this coordinator had accepted before it was restarted."""
         job = open_job(envelope, self._keeper.current, audience=self._coordinator, now=None)
-        return self._keep(Accepted(id_, _verified(job, leaves)))
+        return self._keep(id_, _verified(job, leaves))
+
+    def restore_ended(self, job: JobId, digest: Digest, submitter: NodeId) -> None:
+        """Know of a job that had ended before this coordinator was restarted."""
+        self._ended[job] = submitter
+        self._ids[digest] = job
 
     def close(self, job: JobId) -> None:
         """Nothing of the job will run any more: its inputs may make room for others."""
         self.usage.end(job)
         self._store.unpin(job)
 
-    def forget(self, job: JobId) -> None:
-        """The job, which is closed, is dropped: signed and sent once more, it would be a new one."""
+    def shelve(self, job: JobId) -> None:
+        """The job, which is closed, is on the disk with its end: from now on it is read there. Unknown ones are passed over."""
         if accepted := self._jobs.pop(job, None):
-            del self._ids[accepted.job.digest]
+            self._ended[job] = accepted.job.manifest.submitter
 
-    def _keep(self, accepted: Accepted) -> Accepted:
-        submitter = accepted.job.manifest.submitter
-        self._jobs[accepted.id] = accepted
-        self.usage.add(submitter, accepted.id, accepted.verified.load)
-        self._ids[accepted.job.digest] = accepted.id
-        for file in accepted.verified.blobs():
-            self._store.pin(file.digest, accepted.id)
+    def forget(self, job: JobId, digest: Digest) -> None:
+        """The job, which is closed, is dropped: signed and sent once more, it would be a new one."""
+        self._ids.pop(digest, None)
+        for known in (self._jobs, self._ended, self._recalled):
+            known.pop(job, None)
+
+    def _keep(self, job: JobId, verified: Verified) -> Accepted:
+        accepted = Accepted(job, verified.job, verified.leaves, verified.tree)
+        submitter = verified.job.manifest.submitter
+        self._jobs[job] = accepted
+        self.usage.add(submitter, job, verified.load)
+        self._ids[verified.job.digest] = job
+        for file in verified.blobs():
+            self._store.pin(file.digest, job)
             self._awaited.get(submitter, {}).pop(file.digest, None)
         return accepted
 
 
 def _verified(job: Job, packed: bytes) -> Verified:
-    leaves = unpack_parts(packed, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
+    leaves = Leaves(packed)
     tree = check_leaves(job, leaves)
     tasks = [decode_leaf(leaf) for leaf in leaves]
     if [task.index for task in tasks] != list(range(len(tasks))):
         raise SignatureRefused("the job's tasks are not in order")
-    return Verified(job, packed, leaves, [task.input for task in tasks], tree)
+    return Verified(job, leaves, [task.input for task in tasks], tree)

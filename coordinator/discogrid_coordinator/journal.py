@@ -10,11 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from discogrid.bundle import TASKS_MAX
 from discogrid.errors import DiscogridError
 from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, TaskState
+from discogrid.views import JobView
 from discogrid_coordinator.retention import Kept
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_S = 5.0
 RUN_TIMES_MAX = 1_000_000  # that are remembered, the newest; older ones go when the file is opened
 
@@ -25,13 +29,13 @@ _TABLES = """
 create table if not exists jobs (
     id text primary key, digest text not null unique, envelope blob not null, leaves blob not null,
     created real not null, held integer not null, state text not null,
-    started real, ended real, reason text not null default ''
+    started real, ended real, reason text not null default '', view blob
 );
 create table if not exists results (
     job text not null, idx integer not null, number integer not null, lease integer not null, agent text not null,
     outcome text not null, exit integer, started real, ended real, seconds real not null, reason text not null,
     archive text, archive_bytes integer not null, envelope blob not null,
-    state text,
+    state text, failures integer not null default 0,
     primary key (job, idx)
 ) without rowid;
 create table if not exists agents (name text primary key) without rowid;
@@ -43,10 +47,21 @@ create index if not exists jobs_ended on jobs (ended);
 create table if not exists archives (digest text primary key, bytes blob not null);
 """
 
+_FROM_1 = """
+alter table jobs add column view blob;
+alter table results add column failures integer not null default 0;
+"""
+"""What made version 2 of version 1."""
+
+_decode_view = msgspec.msgpack.Decoder(JobView).decode
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as it was accepted and as far as it has come. Times are seconds since 1970."""
+    """A job as it was accepted and as far as it has come. Times are seconds since 1970.
+
+    Of one that has ended, `view` says all that a restart needs; envelope and leaves are empty then, see `content`.
+    """
 
     id: JobId
     digest: Digest
@@ -58,11 +73,15 @@ class JobRecord:
     started: float | None = None
     ended: float | None = None
     reason: str = ""
+    view: JobView | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResultRecord:
-    """One ended attempt. `state` is the task's end, None while the task goes on with another attempt."""
+    """One ended attempt. `state` is the task's end, None while the task goes on with another attempt.
+
+    `failures` are the attempts of the task that have failed so far, this one among them.
+    """
 
     attempt: Attempt
     agent: AgentId
@@ -76,6 +95,7 @@ class ResultRecord:
     archive_bytes: int
     envelope: bytes
     state: TaskState | None
+    failures: int = 0
 
 
 class Journal:
@@ -151,22 +171,23 @@ class Journal:
         """The job's first task runs."""
         self._write("update jobs set state = ?, started = ? where id = ?", (JobState.RUNNING, now, job))
 
-    def end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
-        """The job has ended."""
+    def end_job(self, view: JobView) -> None:
+        """The job has ended, and this is what is shown of it from now on."""
         self._write(
-            "update jobs set state = ?, reason = ?, ended = ? where id = ?", (state, reason, now, job)
+            "update jobs set state = ?, reason = ?, ended = ?, view = ? where id = ?",
+            (view.state, view.reason, view.ended, msgspec.msgpack.encode(view), view.id),
         )
 
     def put_result(self, result: ResultRecord, archive: bytes | None) -> None:
         """Keep an attempt's end, with its archive when it came inline, unless the task was done already."""
         attempt = result.attempt
         self._write(
-            "insert into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "insert into results values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " on conflict (job, idx) do update set number = excluded.number, lease = excluded.lease,"
             " agent = excluded.agent, outcome = excluded.outcome, exit = excluded.exit, started = excluded.started,"
             " ended = excluded.ended, seconds = excluded.seconds, reason = excluded.reason,"
             " archive = excluded.archive, archive_bytes = excluded.archive_bytes, envelope = excluded.envelope,"
-            " state = excluded.state where results.state is not 'done'",
+            " state = excluded.state, failures = excluded.failures where results.state is not 'done'",
             (
                 attempt.job,
                 attempt.index,
@@ -183,6 +204,7 @@ class Journal:
                 result.archive_bytes,
                 result.envelope,
                 result.state,
+                result.failures,
             ),
         )
         if archive is not None and result.archive is not None:
@@ -195,7 +217,7 @@ class Journal:
     def end_task(self, job: JobId, index: int, state: TaskState, reason: str) -> None:
         """The task ended in this state, whatever its newest attempt said."""
         self._write(
-            "insert into results values (?, ?, 0, 0, '', ?, null, null, null, 0, ?, null, 0, x'', ?)"
+            "insert into results values (?, ?, 0, 0, '', ?, null, null, null, 0, ?, null, 0, x'', ?, 0)"
             " on conflict (job, idx) do update set state = excluded.state, reason = excluded.reason"
             " where results.state is not 'done'",
             (job, index, Outcome.BOX_FAILED, reason, state),
@@ -248,22 +270,45 @@ class Journal:
         )
         return [Kept(JobId(id_), ended, size) for id_, ended, size in rows]
 
-    def jobs(self) -> list[JobRecord]:
-        """All jobs, oldest first."""
-        rows = self._db.execute(
-            "select id, digest, envelope, leaves, created, held, state, started, ended, reason from jobs"
-            " order by created, id"
-        )
-        return [
-            JobRecord(
-                JobId(id_), Digest(digest), envelope, leaves, created, bool(held), JobState(state), *times
+    def jobs(self) -> Iterator[JobRecord]:
+        """All jobs, in the order in which they were accepted."""
+        for row in self._db.execute(
+            "select id, digest, iif(view is null, envelope, x''), iif(view is null, leaves, x''), created, held, state,"
+            " started, ended, reason, view from jobs order by rowid"
+        ):
+            id_, digest, envelope, leaves, created, held, state, started, ended, reason, view = row
+            yield JobRecord(
+                JobId(id_),
+                Digest(digest),
+                envelope,
+                leaves,
+                created,
+                bool(held),
+                JobState(state),
+                started,
+                ended,
+                reason,
+                None if view is None else _decode_view(view),
             )
-            for id_, digest, envelope, leaves, created, held, state, *times in rows
-        ]
 
-    def results(self, job: JobId) -> Iterator[ResultRecord]:
-        """The newest kept attempt of every task of a job that has one, in order of index."""
-        for row in self._db.execute("select * from results where job = ? order by idx", (job,)):
+    def content(self, job: JobId) -> tuple[bytes, bytes] | None:
+        """A job's envelope and leaves."""
+        row = self._db.execute("select envelope, leaves from jobs where id = ?", (job,)).fetchone()
+        return None if row is None else (bytes(row[0]), bytes(row[1]))
+
+    def stored_archives(self) -> Iterator[tuple[JobId, Digest]]:
+        """The result archives of all jobs that did not come inline: they are blobs."""
+        for job, digest in self._db.execute(
+            "select job, archive from results where archive is not null"
+            " and not exists (select 1 from archives where digest = results.archive)"
+        ):
+            yield JobId(job), Digest(digest)
+
+    def results(self, job: JobId, start: int = 0, stop: int = TASKS_MAX) -> Iterator[ResultRecord]:
+        """The newest kept attempt of each of a job's tasks `start <= index < stop` that has one, in order of index."""
+        for row in self._db.execute(
+            "select * from results where job = ? and idx >= ? and idx < ? order by idx", (job, start, stop)
+        ):
             yield _result(row)
 
     def result(self, job: JobId, index: int) -> ResultRecord | None:
@@ -290,7 +335,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("pragma journal_mode=wal")
     db.execute("pragma synchronous=full")
     version = db.execute("pragma user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
+    if version == 1:
+        db.executescript(f"begin; {_FROM_1} pragma user_version={SCHEMA_VERSION}; commit;")
+    elif version not in (0, SCHEMA_VERSION):
         raise DiscogridError(
             f"the journal {path} was written by another version of discogrid ({version})",
             fix="Start that version, or move the file away to begin with an empty grid.",
@@ -324,6 +371,7 @@ def _result(row: tuple[object, ...]) -> ResultRecord:
         size,
         envelope,
         state,
+        failures,
     ) = row
     return ResultRecord(
         Attempt(JobId(str(job)), int(str(index)), int(str(number)), int(str(lease))),
@@ -338,4 +386,5 @@ def _result(row: tuple[object, ...]) -> ResultRecord:
         int(str(size)),
         bytes(envelope) if isinstance(envelope, bytes) else b"",
         None if state is None else TaskState(str(state)),
+        int(str(failures)),
     )

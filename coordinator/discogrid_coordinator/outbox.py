@@ -158,7 +158,7 @@ class Outbox:
             page.append(run)
             leaves.extend(run_leaves)
             proofs.append(proof)
-            inputs.extend(file for file in job.verified.inputs[run.start : run.stop] if file is not None)
+            inputs.extend(filter(None, job.leaves.inputs(run.start, run.stop)))
             if len(page) == ITEMS_MESSAGE_MAX or sum(map(len, leaves)) > LEAVES_BYTES_MAX:
                 close_page()
         close_page()

@@ -4,6 +4,7 @@ from discogrid.messages import Refused
 from discogrid.types import Digest, NodeId, Quotas, Role
 from discogrid_coordinator.engine import Engine, job_of
 from discogrid_coordinator.intake import Accepted, Verified
+from discogrid_coordinator.retention import ENDED_JOBS_MAX
 
 RESULT_OVERHEAD_BYTES = 64 << 20  # of an archive, over the outputs in it: its index, logs and names
 
@@ -23,7 +24,15 @@ class Permits:
         )
 
     def over_quota(self, request: int, verified: Verified) -> Refused | None:
-        """Why the job is one too many for its submitter; None when it is not."""
+        """Why the job is one too many for its submitter, or for the grid; None when it is not."""
+        if self._engine.intake.ended_jobs >= ENDED_JOBS_MAX:
+            return Refused(
+                request=request,
+                code="quota",
+                what=f"this grid keeps {ENDED_JOBS_MAX} jobs that have ended, and no more",
+                why="Results stay until somebody drops them, or for as long as the coordinator's --keep says.",
+                fix="Drop what has been fetched: discogrid prune",
+            )
         submitter = verified.job.manifest.submitter
         member = self._engine.grid.roster.member(submitter)
         quotas = member.quotas if member else Quotas()
@@ -48,8 +57,7 @@ class Permits:
         ):
             return True
         return roster.may(node, Role.SUBMITTER) and any(
-            (accepted := engine.intake.get(job_of(owner))) and accepted.job.manifest.submitter == node
-            for owner in owners
+            engine.intake.submitter(job_of(owner)) == node for owner in owners
         )
 
     def may_write(self, peer: str, digest: Digest, size: int) -> bool:

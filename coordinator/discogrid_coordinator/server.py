@@ -284,6 +284,7 @@ class Server:
         if failure is not None:
             self._fail(_unkept(failure))
         if self._failure is None:
+            self._engine.written(batch)
             self._engine.outbox.send(batch.mail, self._send)
             self._settle()
 

@@ -38,8 +38,8 @@ class BlobStore:
         self._free_floor_bytes = free_floor_bytes
         self._lock = threading.RLock()
         self._reserved = 0  # bytes promised to blobs that are coming in
-        self._pins: dict[Digest, set[str]] = {}
-        self._owned: dict[str, set[Digest]] = {}
+        self._pins: dict[Digest, str | set[str]] = {}  # of a million blobs, nearly each has one owner
+        self._owned: dict[str, list[Digest]] = {}
         self._synced: set[Digest] = set()  # known to be on the disk
         (folder / INCOMING).mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -156,23 +156,35 @@ class BlobStore:
     def pin(self, digest: Digest, owner: str) -> None:
         """Keep the blob, here already or not, until `owner` lets go of it."""
         with self._lock:
-            self._pins.setdefault(digest, set()).add(owner)
-            self._owned.setdefault(owner, set()).add(digest)
+            match self._pins.get(digest):
+                case None:
+                    self._pins[digest] = owner
+                case set() as owners if owner not in owners:
+                    owners.add(owner)
+                case str() as other if owner != other:
+                    self._pins[digest] = {other, owner}
+                case _:
+                    return  # it has done so before
+            self._owned.setdefault(owner, []).append(digest)
 
     def unpin(self, owner: str, *, remove: bool = False) -> None:
         """The owner needs none of its blobs any more; `remove` deletes at once those that nobody else pins."""
         with self._lock:
             for digest in self._owned.pop(owner, ()):
-                self._pins[digest].discard(owner)
-                if not self._pins[digest]:
-                    del self._pins[digest]
-                    if remove:
-                        self.remove(digest)
+                owners = self._pins[digest]
+                if isinstance(owners, set):
+                    owners.discard(owner)
+                    if owners:
+                        continue
+                del self._pins[digest]
+                if remove:
+                    self.remove(digest)
 
     def pinned_by(self, digest: Digest) -> frozenset[str]:
         """Who needs the blob."""
         with self._lock:
-            return frozenset(self._pins.get(digest, ()))
+            owners = self._pins.get(digest, ())
+            return frozenset((owners,) if isinstance(owners, str) else owners)
 
     def pinned(self, digest: Digest) -> bool:
         """Whether anybody needs the blob."""

@@ -126,6 +126,40 @@ def test_every_state_of_a_job_survives_a_restart_with_its_counts(bench: Bench, t
     assert {(attempt.job, attempt.index) for attempt in after.assigned(other)} == {(ids["running"], 2)}
 
 
+def test_the_tasks_of_a_job_that_has_ended_are_read_from_the_disk_as_they_were(
+    bench: Bench, tmp_path: Path
+) -> None:
+    agent = bench.agent(slots=8)
+    job = prepared(bench.cast, tmp_path / "job", inputs=4, retries=1)
+    id_ = bench.take(job)
+    first, second, _, _ = bench.assigned(agent)
+    bench.end(agent, job.job, second, Outcome.SCRIPT_FAILED, reason="exit 3", exit=3, body={"exit": 3})
+    [again] = [attempt for attempt in bench.assigned(agent) if attempt.index == 1]
+    bench.end(agent, job.job, again)
+    bench.end(agent, job.job, first)
+    bench.engine.tell(JobCancelled(id_))
+    memory = bench.engine.books.tasks(id_)
+    assert bench.engine.intake.get(id_) is bench.engine.intake.get(id_)
+    bench.settle()
+    disk = bench.engine.books.tasks(id_)
+    after = restarted(bench, tmp_path)
+    assert after.engine.intake.usage.open_jobs() == {}
+    for shown in (disk, after.engine.books.tasks(id_)):
+        assert [(one.index, one.state, one.input, one.failures, one.attempt) for one in shown] == [
+            (one.index, one.state, one.input, one.failures, one.attempt if one.state is TaskState.DONE else 0)
+            for one in memory
+        ]
+        assert [(one.seconds, one.exit, one.reason, one.archive, one.agent) for one in shown[:2]] == [
+            (one.seconds, one.exit, one.reason, one.archive, one.agent) for one in memory[:2]
+        ]
+    assert [one.failures for one in disk] == [0, 1, 0, 0]
+    assert after.engine.books.tasks(id_, 2, 99) == after.engine.books.tasks(id_)[2:]
+    client = after.client()
+    after.hear(client, GetJob(request=1, job=id_))
+    after.settle()
+    assert after.sent[-1].payload == (job.job.envelope, pack_parts(job.leaves))
+
+
 def test_a_job_goes_on_after_a_restart_to_its_end(bench: Bench, tmp_path: Path) -> None:
     agent = bench.agent(slots=8)
     job = prepared(bench.cast, tmp_path / "job", inputs=2)

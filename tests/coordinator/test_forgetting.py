@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from discogrid.messages import Act, Answer, Refused
-from discogrid.types import Digest, JobId, JobState, Role
+from discogrid.messages import Act, Answer, Refused, SubmitJob
+from discogrid.types import Digest, JobId, JobState, Role, TaskState
+from discogrid.wire import pack_parts
 from discogrid_coordinator.engine import Engine
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import prepared
@@ -48,7 +49,7 @@ def test_a_dropped_job_leaves_neither_rows_nor_blobs(bench: Bench, tmp_path: Pat
     job, files = ended(bench, tmp_path / "job", b"a small archive")
     assert isinstance(ask(bench, job), Answer)
     assert bench.engine.books.jobs() == []
-    assert bench.journal.jobs() == []
+    assert list(bench.journal.jobs()) == []
     assert list(bench.journal.results(job)) == []
     assert bench.journal._db.execute("select count(*) from archives").fetchone() == (0,)
     assert not any(bench.store.has(digest) for digest in files)
@@ -104,7 +105,7 @@ def test_old_jobs_are_forgotten_by_themselves(bench: Bench, tmp_path: Path) -> N
     assert not bench.engine.retire(keep_s=0.0)
     bench.settle()
     assert bench.engine.books.jobs() == []
-    assert bench.journal.jobs() == []
+    assert list(bench.journal.jobs()) == []
 
 
 def test_a_kill_between_rows_and_blobs_leaves_only_what_makes_room_by_itself(
@@ -125,3 +126,34 @@ def test_a_client_that_asks_for_a_dropped_job_is_told_that_there_is_none(
     job, _ = ended(bench, tmp_path / "job", b"an archive")
     ask(bench, job)
     assert isinstance(ask(bench, job), Refused)
+
+
+def test_where_too_many_ended_jobs_are_kept_no_new_one_is_taken_in(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = ended(bench, tmp_path / "job", b"an archive")
+    bench.settle()
+    monkeypatch.setattr("discogrid_coordinator.permits.ENDED_JOBS_MAX", 1)
+    client, more = bench.client(), prepared(bench.cast, tmp_path / "more", inputs=1)
+    content = more.job.envelope, pack_parts(more.leaves)
+    bench.hear(client, SubmitJob(request=1), *content)
+    [refused] = bench.told(client, Refused)
+    assert (refused.code, "discogrid prune" in refused.fix) == ("quota", True)
+    assert isinstance(ask(bench, job), Answer)
+    bench.hear(client, SubmitJob(request=2), *content)
+    assert not bench.told(client, Refused)
+
+
+def test_a_dropped_job_that_nobody_can_read_any_more_is_dropped_all_the_same(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, _ = ended(bench, tmp_path / "job", b"an archive")
+    bench.settle()
+    bench.journal.write([("update jobs set envelope = x'00' where id = ?", (job,))])
+    [task] = bench.engine.books.tasks(job)
+    assert (task.input, task.state) == (None, TaskState.DONE)
+    assert "cannot be read" in caplog.text
+    assert bench.engine.forget(job)
+    bench.settle()
+    assert bench.engine.books.jobs() == []
+    assert list(bench.journal.jobs()) == []

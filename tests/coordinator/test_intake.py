@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> BlobStore:
 
 @pytest.fixture
 def intake(store: BlobStore) -> Intake:
-    return Intake(GRID.keeper, GRID.coordinator.id, store)
+    return Intake(GRID.keeper, GRID.coordinator.id, store, lambda _: None)
 
 
 def now_job(leaves: list[bytes] = LEAVES, **other: object) -> Job:

@@ -4,13 +4,15 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from discogrid.errors import DiscogridError
-from discogrid.types import AgentId, Attempt, Digest, JobId, JobState, Outcome, TaskState
+from discogrid.types import AgentId, Attempt, Counts, Digest, JobId, JobState, NodeId, Outcome, TaskState
+from discogrid.views import JobView
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord
 
 JOB = JobId("k3f9")
@@ -89,14 +91,20 @@ def test_everything_of_a_job_comes_back(path: Path) -> None:
     journal.put_result(result(0), b"zip")
     journal.put_result(result(1, state=TaskState.FAILED, reason="exit 1"), None)
     journal = reopened(journal, path)
-    assert journal.jobs() == [job(held=True, state=JobState.HELD)]
+    assert list(journal.jobs()) == [job(held=True, state=JobState.HELD)]
     assert list(journal.results(JOB)) == [result(0), result(1, state=TaskState.FAILED, reason="exit 1")]
     assert journal.archive(ARCHIVE) == b"zip"
     journal.release_job(JOB)
     journal.start_job(JOB, 3.0)
-    journal.end_job(JOB, JobState.FAILED, "one failed", 9.0)
+    view = JobView(
+        JOB, "name", JobState.FAILED, Counts(done=1, failed=1), NodeId("me"), "script.py", 1.0, ARCHIVE
+    )
+    view = replace(view, ended=9.0, reason="one failed")
+    journal.end_job(view)
     journal = reopened(journal, path)
     [kept] = journal.jobs()
+    assert (kept.view, kept.envelope, kept.leaves) == (view, b"", b"")
+    assert journal.content(JOB) == (b"e", b"l")
     assert (kept.held, kept.state, kept.started, kept.ended, kept.reason) == (
         False,
         JobState.FAILED,
@@ -145,7 +153,7 @@ def test_what_cannot_be_written_leaves_nothing_behind_and_stands_in_nobody_s_way
     journal.add_job(job("bbbb", digest=Digest("digest of aaaa")))
     with pytest.raises(sqlite3.IntegrityError):
         journal.commit()
-    assert journal.jobs() == []
+    assert list(journal.jobs()) == []
     journal.add_job(job("cccc"))
     journal = reopened(journal, path)
     assert [kept.id for kept in journal.jobs()] == ["cccc"]
@@ -155,11 +163,11 @@ def test_what_cannot_be_written_leaves_nothing_behind_and_stands_in_nobody_s_way
 def test_what_waits_is_not_read_and_what_was_taken_does_not_wait(path: Path) -> None:
     journal = Journal(path)
     journal.add_job(job())
-    assert (len(journal), journal.jobs()) == (1, [])
+    assert (len(journal), list(journal.jobs())) == (1, [])
     taken = journal.take()
     assert len(journal) == 0
     journal.write(taken)
-    assert journal.jobs() == [job()]
+    assert list(journal.jobs()) == [job()]
     journal.close()
 
 
@@ -234,4 +242,37 @@ def test_a_job_that_the_grid_held_is_held_after_a_restart_until_it_is_released(p
     journal.commit()
     [kept] = journal.jobs()
     assert (kept.held, kept.state, kept.reason) == (False, JobState.QUEUED, "")
+    journal.close()
+
+
+def test_a_journal_of_the_version_before_is_taken_over_with_all_that_is_in_it(path: Path) -> None:
+    journal = Journal(path)
+    journal.add_job(job())
+    journal.put_result(result(0), b"zip")
+    journal.commit()
+    journal.close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "alter table jobs drop column view; alter table results drop column failures; pragma user_version = 1;"
+        )
+    db.close()
+    journal = Journal(path)
+    assert (list(journal.jobs()), list(journal.results(JOB))) == ([job()], [result(0)])
+    journal.put_result(result(1, failures=2), None)
+    journal.commit()
+    assert journal.result(JOB, 1) == result(1, failures=2)
+    journal.close()
+
+
+def test_results_are_read_in_ranges_and_archives_that_are_blobs_are_known(path: Path) -> None:
+    journal = Journal(path)
+    stored = Digest("blake3:" + "b" * 64)
+    for index in range(4):
+        journal.put_result(
+            result(index, archive=stored if index == 2 else ARCHIVE), None if index == 2 else b"zip"
+        )
+    journal.commit()
+    assert [one.attempt.index for one in journal.results(JOB, 1, 3)] == [1, 2]
+    assert list(journal.stored_archives()) == [(JOB, stored)]
+    assert journal.content(JOB) is None
     journal.close()

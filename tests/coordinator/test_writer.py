@@ -128,7 +128,7 @@ async def test_while_the_disk_is_slow_nothing_is_promised_and_the_coordinator_is
         await caller.next(HeartbeatSeen)
         assert disk.told[-1] == "HeartbeatSeen"
         assert not {"JobAccepted", "Answer"} & set(disk.told)
-        assert house.server._engine.journal.jobs() == []
+        assert list(house.server._engine.journal.jobs()) == []
         disk.go()
         await caller.next(JobAccepted)
         assert [kept.digest for kept in house.server._engine.journal.jobs()] == [job.job.digest]

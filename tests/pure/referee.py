@@ -1,6 +1,7 @@
 """Watches a scheduler from outside and asserts what must hold whatever happens: the rules of architecture.md §6."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from discogrid.types import (
@@ -20,7 +21,7 @@ from discogrid.types import (
 )
 from discogrid.views import JobView
 from discogrid_coordinator import events, policies
-from discogrid_coordinator.books import AgentNoted, Books, Changes
+from discogrid_coordinator.books import AgentNoted, Books, Changes, ResultNoted
 from discogrid_coordinator.events import Action, Event
 from discogrid_coordinator.policies import RUNNERS_MAX
 from discogrid_coordinator.scheduler import Scheduler
@@ -42,12 +43,22 @@ def attempt(job: str, index: int, number: int = 1, lease: int = LEASE) -> Attemp
     return Attempt(JobId(job), index, number, lease)
 
 
+class NoneKept:
+    """Where no job is ever closed."""
+
+    def inputs(self, job: JobId, start: int, stop: int) -> Sequence[str | None]:
+        raise AssertionError(f"{job} {start} {stop} are still in memory")
+
+    def results(self, job: JobId, start: int, stop: int) -> Iterable[ResultNoted]:
+        raise AssertionError(f"{job} {start} {stop} are still in memory")
+
+
 @dataclass
 class Referee:
     """A scheduler whose every step is checked, with books kept beside it."""
 
     scheduler: Scheduler = field(default_factory=lambda: Scheduler(LEASE))
-    books: Books = field(default_factory=Books)
+    books: Books = field(default_factory=lambda: Books(NoneKept()))
     thorough: bool = True  # check all invariants after each event: O(everything)
     now: float = 0.0
     live: dict[AgentId, set[Attempt]] = field(

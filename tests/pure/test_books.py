@@ -16,7 +16,7 @@ from discogrid.types import (
     TaskState,
 )
 from discogrid_coordinator import books, events
-from tests.pure.referee import Referee, attempt, run
+from tests.pure.referee import NoneKept, Referee, attempt, run
 
 ATTIC = AgentId("attic")
 BARN = AgentId("barn")
@@ -38,6 +38,8 @@ class Result:
     reason: str = ""
     archive: Digest | None = ZIP
     archive_bytes: int = 9
+    state: TaskState | None = TaskState.DONE
+    failures: int = 0
 
 
 def at_work() -> Referee:
@@ -85,9 +87,9 @@ def test_a_job_is_counted_through_its_life() -> None:
 
 
 def test_a_job_nobody_knows() -> None:
-    assert books.Books().job(JOB) is None
+    assert books.Books(NoneKept()).job(JOB) is None
     with pytest.raises(KeyError):
-        books.Books().tasks(JOB)
+        books.Books(NoneKept()).tasks(JOB)
 
 
 def test_a_fresh_task_is_shown_without_a_row() -> None:
@@ -115,9 +117,10 @@ def test_the_facts_of_a_result_are_shown() -> None:
 
 def test_a_failed_attempt_leaves_its_facts_until_the_next_one_begins() -> None:
     grid = at_work()
-    facts = Result(attempt("k3f9", 0), outcome=Outcome.SCRIPT_FAILED, exit=3, reason="exit 3")
+    facts = Result(attempt("k3f9", 0), outcome=Outcome.SCRIPT_FAILED, exit=3, reason="exit 3", failures=1)
     grid.books.note_result(facts)
     failed = events.TaskFailed(ATTIC, attempt("k3f9", 0), Outcome.SCRIPT_FAILED, "exit 3")
+    assert grid.books.failures(attempt("k3f9", 0, 2)) == 1
     grid.books.apply(events.Requeue(attempt("k3f9", 0), "exit 3"), 9.0)
     task = grid.books.tasks(JOB)[0]
     assert (task.failures, task.exit, task.reason, task.state) == (1, 3, "exit 3", TaskState.QUEUED)
@@ -202,3 +205,96 @@ def test_results_of_an_unknown_job_are_passed_over() -> None:
     grid = Referee()
     grid.books.note_result(Result(attempt("k3f9", 0)))
     assert grid.drain() == books.Changes((), (), ())
+
+
+@dataclass
+class Shelf:
+    """Where closed jobs are read."""
+
+    found: dict[int, Result]
+
+    def inputs(self, job: JobId, start: int, stop: int) -> list[str | None]:
+        return [f"{index}.mp4" for index in range(start, stop)]
+
+    def results(self, job: JobId, start: int, stop: int) -> list[Result]:
+        return [result for index, result in self.found.items() if start <= index < stop]
+
+
+def cancelled() -> Referee:
+    """The first task is done, the second has failed once, the others have not begun; all of it is kept."""
+    first = Result(attempt("k3f9", 0))
+    second = Result(
+        attempt("k3f9", 1), BARN, Outcome.SCRIPT_FAILED, exit=3, reason="exit 3", state=None, failures=1
+    )
+    grid = Referee(books=books.Books(Shelf({0: first, 1: second})))
+    grid.join("attic", 2)
+    grid.join("barn", 2)
+    grid.submit("k3f9", 5, retries=1)
+    grid.tell(events.TasksStarted(ATTIC, (run("k3f9", 0, 2),)))
+    grid.books.note_result(first)
+    grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", 0), 4.0))
+    grid.books.note_result(second)
+    grid.tell(events.TaskFailed(ATTIC, attempt("k3f9", 1), Outcome.SCRIPT_FAILED, "exit 3"))
+    grid.tell(events.JobCancelled(JOB), 50.0)
+    return grid
+
+
+def test_a_closed_job_is_shown_as_it_was_before_but_read_where_it_is_kept() -> None:
+    grid = cancelled()
+    before = grid.books.job(JOB), grid.books.tasks(JOB, 0, 4), grid.books.drain()
+    again = cancelled()
+    again.books.close(JOB)
+    after = again.books.job(JOB), again.books.tasks(JOB, 0, 4), again.books.drain()
+    assert [task.state for task in after[1]] == [TaskState.DONE, *[TaskState.CANCELLED] * 3]
+    assert (after[1][1].failures, after[1][1].exit) == (1, 3)
+    assert before[0] == after[0]
+    assert [task.reason for task in before[1]] == [task.reason for task in after[1]]
+    assert [(task.index, task.state, task.input) for task in before[2].tasks] == [
+        (task.index, task.state, task.input) for task in after[2].tasks
+    ]
+    assert again.books.drain().tasks == ()
+    assert again.books.jobs() == [after[0]]
+    assert again.books.unended() == []
+
+
+def test_whatever_comes_late_for_a_closed_job_changes_nothing() -> None:
+    grid = cancelled()
+    grid.books.close(JOB)
+    shown = grid.books.job(JOB), grid.books.tasks(JOB)
+    grid.books.note_result(Result(attempt("k3f9", 2)))
+    for late in (
+        events.EndTasks(JOB, 0, 5, TaskState.FAILED, "late"),
+        events.Assign(ATTIC, run("k3f9", 2, 3)),
+        events.StartTasks(ATTIC, run("k3f9", 2, 3)),
+        events.Requeue(attempt("k3f9", 2), "late"),
+        events.StartJob(JOB),
+    ):
+        grid.books.apply(late, 60.0)
+    grid.books.close(JOB)
+    assert (grid.books.job(JOB), grid.books.tasks(JOB)) == shown
+    assert grid.books.failures(attempt("k3f9", 1)) == 0
+
+
+def test_what_nobody_watches_is_not_told_later() -> None:
+    grid = cancelled()
+    grid.books.close(JOB)
+    grid.books.skip()
+    changes = grid.books.drain()
+    assert (changes.jobs, changes.tasks, changes.agents) == ((), (), ())
+    grid.books.forget(JOB)
+    assert grid.books.job_count() == 0
+
+
+def test_a_job_that_had_ended_before_is_shown_and_nothing_of_it_is_news() -> None:
+    before = cancelled()
+    before.books.drain()
+    before.books.close(JOB)
+    assert before.books.drain().jobs == ()
+    view = before.books.job(JOB)
+    assert view is not None
+    after = books.Books(Shelf({0: Result(attempt("k3f9", 0))}))
+    after.note_ended(view)
+    after.close(JobId("gone"))
+    assert after.jobs() == [view]
+    assert [task.state for task in after.tasks(JOB, 0, 2)] == [TaskState.DONE, TaskState.CANCELLED]
+    assert after.drain() == books.Changes((), (), ())

@@ -5,6 +5,7 @@ A crash takes all but the journal and the store.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -290,7 +291,9 @@ class Hub:
             case events.StartJob(job):
                 journal.start_job(job, self._world.wall)
             case events.EndJob(job, state, reason):
-                journal.end_job(job, state, reason, self._world.wall)
+                view = self._referee.books.job(job)
+                assert view is not None
+                journal.end_job(replace(view, state=state, reason=reason, ended=self._world.wall))
                 for peer in self._peers.told(job):
                     outbox.tell(peer.name, JobEnded, [job])
                     peer.jobs_told.discard(job)
@@ -359,8 +362,8 @@ class Hub:
         if manifest is None:
             return None
         signed = SimpleNamespace(envelope=pack(manifest), blobs=list)
-        verified = SimpleNamespace(inputs=())
-        stand_in = SimpleNamespace(id=job, job=signed, verified=verified, parcel=lambda *_: ([], b""))
+        leaves = SimpleNamespace(inputs=lambda *_: ())
+        stand_in = SimpleNamespace(id=job, job=signed, leaves=leaves, parcel=lambda *_: ([], b""))
         return cast("Accepted", stand_in)
 
     def _expected(self, manifest: Manifest) -> tuple[float, ...]:
