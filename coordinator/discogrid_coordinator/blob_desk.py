@@ -7,7 +7,7 @@ from discogrid.messages import BlobNews, BlobSource, ServeBlob, WantBlob
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.peers import Peer
 from discogrid_coordinator.permits import Permits
-from discogrid_coordinator.tracker import Advice, Tracker
+from discogrid_coordinator.tracker import Advice
 
 PORT_MAX = 65535
 NEWS_MAX = 256  # digests of one message that are looked at
@@ -23,7 +23,7 @@ class BlobDesk:
         self._engine = engine
         self._permits = permits
         self._clock = clock
-        self._tracker = Tracker()
+        self._tracker = engine.tracker
         engine.peers.on_agent_gone = lambda peer: self._tell(self._tracker.left(peer.name, self._clock()))
 
     def hello(self, peer: Peer) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+import msgspec
+
 from discogrid import __version__
 from discogrid.blobs import BlobStore
 from discogrid.bundle import demands, kind_of, task_key
@@ -41,7 +43,7 @@ from discogrid.types import (
     TaskState,
 )
 from discogrid.views import JobView
-from discogrid_coordinator import events
+from discogrid_coordinator import events, locality
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
 from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Write
@@ -51,6 +53,7 @@ from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox
 from discogrid_coordinator.peers import Peer, Peers
 from discogrid_coordinator.retention import FORGOTTEN_MAX, forgettable
 from discogrid_coordinator.scheduler import Scheduler
+from discogrid_coordinator.tracker import Tracker
 from discogrid_coordinator.watches import Watches
 
 FAILURES = (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)  # that are the task's own
@@ -114,6 +117,7 @@ class Engine:
         self.store = store
         self.journal = journal
         self.peers = Peers()
+        self.tracker = Tracker()
         self.intake = Intake(grid.keeper, grid.identity.id, store, journal.content)
         self.books = Books(_Shelf(self.intake, journal))
         self.outbox = Outbox(self.peers, self.intake.get, self._read)
@@ -152,8 +156,9 @@ class Engine:
         )
         self._named.update(dict.fromkeys(file.digest for file in verified.blobs()))
         self._enter(accepted, state, created)
-        weight = self._weight(accepted)
-        self.tell(_submitted(accepted, held=hold, weight=weight, expected=self._expected(accepted)))
+        expected = self._expected(accepted)
+        event = _submitted(accepted, held=hold, weight=self._weight(accepted), expected=expected)
+        self.tell(self._placed(event, accepted))
         return accepted.id
 
     def ended(self, agent: AgentId, pending: Pending) -> None:
@@ -329,6 +334,22 @@ class Engine:
         inputs = accepted.leaves.inputs()
         return tuple(known.get(task_key(index, file), 0.0) for index, file in enumerate(inputs))
 
+    def _placed(self, event: events.JobSubmitted, accepted: Accepted) -> events.JobSubmitted:
+        """The event with what is known of where the job's blobs are already."""
+        shared = [file for file in accepted.job.blobs() if file.size >= locality.INPUT_BYTES_MIN]
+        sizes: list[int] = []
+        holders: dict[int, Sequence[AgentId]] = {}
+        for index, file in enumerate(accepted.leaves.inputs()):
+            sizes.append(file.size if file else 0)
+            if file and file.size >= locality.INPUT_BYTES_MIN and (here := self.tracker.holders(file.digest)):
+                holders[index] = here
+        return msgspec.structs.replace(
+            event,
+            shared_bytes=sum(file.size for file in shared),
+            shared_at=locality.with_all([self.tracker.holders(file.digest) for file in shared]),
+            inputs_at=locality.at_home(sizes, holders, event.expected),
+        )
+
     def _weight(self, accepted: Accepted) -> float:
         """What its submitter's share of the grid weighs, by the roster of now."""
         member = self.grid.roster.member(accepted.job.manifest.submitter)
@@ -389,17 +410,16 @@ class Engine:
                 continue
             done, failed = tuple(spans[TaskState.DONE]), tuple(spans[TaskState.FAILED])
             expected = self._expected(accepted)
-            self.tell(
-                _submitted(
-                    accepted,
-                    held=record.held,
-                    weight=self._weight(accepted),
-                    restored=True,
-                    done=done,
-                    failed=failed,
-                    expected=expected,
-                )
+            event = _submitted(
+                accepted,
+                held=record.held,
+                weight=self._weight(accepted),
+                restored=True,
+                done=done,
+                failed=failed,
+                expected=expected,
             )
+            self.tell(self._placed(event, accepted))
         for job, archive in self.journal.stored_archives():
             if self.store.has(archive):
                 self.store.pin(archive, results_of(job))

@@ -84,6 +84,9 @@ class JobSubmitted(Happening, frozen=True, gc=False):
     repeatable: bool = True  # a task may run twice at a time; only one result ever counts
     expected: tuple[float, ...] = ()  # seconds, one a task, 0 where not known; empty where none is
     restored: bool = False  # it was here before a restart, and agents may still have tasks of it
+    shared_bytes: int = 0  # of what every task needs and does not travel with it
+    shared_at: tuple[AgentId, ...] = ()  # who has all of that
+    inputs_at: dict[AgentId, tuple[int, ...]] = {}  # whose inputs an agent has, see locality.at_home
 
 
 class JobReleased(Happening, frozen=True, gc=False):

@@ -33,6 +33,7 @@ class Floor:
         self.strained = False  # whether this event has looked at very many agents, and is to do no more
         self.ripe: dict[Job, None] = {}  # got ready tasks in this event
         self.woken: dict[Agent, None] = {}  # may have got room in this event
+        self.idle: dict[Agent, None] = {}  # nothing that waits is for them; they may help others
         self.slowed: dict[Job, None] = {}  # may have stragglers, or fewer of them, since this event
 
     # Who holds what.

@@ -37,20 +37,13 @@ class Helping:
         self._watched = 0
 
     def dispatch(self, now: float) -> None:
-        """For each woken agent that is still without work, and each job that may have got stragglers."""
+        """For each agent for which nothing waits, and each job that may have got stragglers."""
         floor = self._floor
-        if floor.behind:
+        if floor.behind or not (floor.idle or floor.slowed):
             return
-        if len(floor.woken) == 1 and not floor.slowed:  # as after nearly every result
-            agent, _ = floor.woken.popitem()
-            if agent.free_slots <= 0:
-                return
-            floor.woken[agent] = None
         left = policies.HELPED_MAX
-        for agent in list(floor.woken):
-            if left <= 0:
-                break
-            del floor.woken[agent]
+        for agent in list(islice(floor.idle, left)):
+            del floor.idle[agent]
             if agent.is_open() and not agent.closed and floor.agents.get(agent.name) is agent:
                 left -= 1
                 self._help(agent, now)
@@ -61,7 +54,7 @@ class Helping:
             if job.tail and (job.stalled or (job.watched is None and job not in job.pool.late)):
                 left -= 1
                 self._relieve(job, now)
-        floor.behind = bool(floor.woken or floor.slowed)
+        floor.behind = bool(floor.idle or floor.slowed)
 
     def deadline(self) -> float | None:
         """When `on_time` is due."""

@@ -18,6 +18,7 @@ def check(floor: Floor, leases: Leases, *, withdrawing: bool) -> None:
     _check_shares(floor)
     if not floor.behind:
         assert not floor.woken, "an agent is left to be served"
+        assert not floor.idle, "an agent is left that could help"
         assert not floor.ripe, "ready tasks are left to be placed"
         assert not floor.slowed, "stragglers are left to be looked for"
 

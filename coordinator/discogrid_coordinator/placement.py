@@ -34,26 +34,30 @@ class Placement:
             if agent.free_slots > 0:
                 self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
         served = 0
-        for agent in floor.woken:
+        for served, agent in enumerate(floor.woken):  # noqa: B007 (of interest after the loop)
             if agent.free_slots < agent.offer.slots:  # idle after that: there is nothing for it
                 self._send_ahead(agent, now)
             if self._left <= 0:
                 break
-            served += 1
         _review(floor.woken)
         floor.behind = self._left <= 0
         if not floor.behind:
             floor.ripe.clear()
-            return
+            served = len(floor.woken)
         for agent in list(islice(floor.woken, served)):  # the next event goes on with the others
-            if agent.free_slots <= 0:
-                del floor.woken[agent]
+            del floor.woken[agent]
+            if agent.free_slots > 0:
+                floor.idle[agent] = None
 
     def able(self, job: Job) -> Agent | None:
-        """The agent that could start a ready task of the job and was longest without work.
+        """The agent that could start a ready task of the job: one that has its blobs, else who was longest without work.
 
         Each agent passed over is avoided by every lane, so there are at most AVOIDED_MAX of them.
         """
+        for name in job.near.preferred(job.durations.mean) if job.near is not None else ():
+            agent = self._floor.agents.get(name)
+            if agent is not None and agent in job.pool.spare and job.suits(agent):
+                return agent
         return next((agent for agent in job.pool.spare if job.suits(agent)), None)
 
     def next_for(self, agent: Agent, *, at_once: bool = False) -> Job | None:

@@ -15,6 +15,7 @@ from discogrid.spans import SpanSet
 from discogrid.types import AgentId, Attempt, JobId, NodeId, Offer, Requirements, Run
 from discogrid_coordinator.durations import Durations, Fresh
 from discogrid_coordinator.ended import Ended
+from discogrid_coordinator.locality import AtHome, Near
 
 Lane = tuple[AgentId, ...]
 """Tasks that wait again, by the agents they had better not go to; oldest failure first."""
@@ -327,6 +328,8 @@ class Job:
     repeatable: bool  # a task of it may run twice at a time
     fresh: Fresh
     ended: Ended
+    at_home: AtHome | None = None  # what waits where its input is, if anything does
+    near: Near | None = None  # who has what all its tasks need, if that is large
     started: bool = False
     over: bool = False  # it has ended; agents may have tasks of it that are not withdrawn yet
     ready: int = 0  # tasks in `fresh` and `lanes`; 0 while the job is held
@@ -457,7 +460,15 @@ class Job:
         """Take up to `count` ready tasks that suit the agent, out of one lane: those that wait again go first."""
         lane = self._lane_for(agent) if self.lanes else None
         taken: list[Task] = []
-        if lane is None and count == 1:
+        if (
+            lane is None
+            and self.at_home is not None
+            and (mine := self.at_home.take(agent.name, self.fresh, count))
+        ):
+            for index in mine:
+                task = self.known[index] = Task(self, index)
+                taken.append(task)
+        elif lane is None and count == 1:
             index = self.fresh.pop()
             task = self.known[index] = Task(self, index)
             taken.append(task)

@@ -54,6 +54,7 @@ from discogrid_coordinator.floor import Floor
 from discogrid_coordinator.helping import Helping
 from discogrid_coordinator.invariants import check
 from discogrid_coordinator.leases import Leases
+from discogrid_coordinator.locality import AtHome, Near
 from discogrid_coordinator.placement import Placement
 from discogrid_coordinator.queues import Agent, Hold, Job, Task, runs_of
 from discogrid_coordinator.withdrawal import Withdrawal
@@ -102,7 +103,7 @@ class Scheduler:
         if floor.strained:
             floor.strained = False
             floor.behind = True
-        elif floor.woken or floor.ripe or floor.slowed:  # something may be placeable now
+        elif floor.woken or floor.ripe or floor.idle or floor.slowed:  # something may be placeable now
             self._placement.dispatch(now)
             self._helping.dispatch(now)
         return floor.actions
@@ -174,7 +175,7 @@ class Scheduler:
         if reason := policies.misfit(job.requirements, agent.offer):
             return reason
         if agent.name in job.pool.excluded:
-            return f"refused tasks of {job.id}: {job.pool.excluded[agent.name]}"
+            return job.pool.excluded[agent.name]
         if agent.leaving:
             return "is leaving"
         if agent.silent:
@@ -251,6 +252,7 @@ class Scheduler:
                 hold.started = None
             self._lose(hold, reason)
         self.floor.woken.pop(agent, None)
+        self.floor.idle.pop(agent, None)
         self.floor.actions.append(LoseAgent(name, reason))
 
     def _go_on(self, agent: Agent) -> None:
@@ -323,6 +325,8 @@ class Scheduler:
             repeatable=event.repeatable,
             fresh=Fresh(event.expected),
             ended=Ended(event.tasks),
+            at_home=AtHome(event.inputs_at) if event.inputs_at else None,
+            near=Near(event.shared_bytes, event.shared_at) if event.shared_bytes else None,
         )
         for start, stop in event.done + event.failed:
             job.ended.fill(start, stop)
@@ -397,7 +401,10 @@ class Scheduler:
                     self.floor.begin(hold, now)
                     begun.append(hold)
             if begun:
-                self._start_job(begun[0].task.job)
+                job = begun[0].task.job
+                self._start_job(job)
+                if job.near is not None:
+                    job.near.add(name)
                 parts = [run] if len(begun) == run.stop - run.start else runs_of(begun)
                 for part in parts:
                     self.floor.actions.append(StartTasks(name, part))
@@ -478,7 +485,9 @@ class Scheduler:
             case Outcome.REFUSED:
                 self.floor.drop([hold])
                 known = agent.name in hold.task.job.pool.excluded
-                self.floor.exclude(agent, hold.task.job, event.reason)
+                self.floor.exclude(
+                    agent, hold.task.job, f"refused tasks of {hold.task.job.id}: {event.reason}"
+                )
                 if event.again_s is not None and not known:
                     self._pardon_in(hold.task.job, agent, event.again_s, now)
                 self.floor.requeue(hold, event.reason)
@@ -517,9 +526,8 @@ class Scheduler:
         del job.faults[agent.name]
         times = job.cooled[agent.name] = job.cooled.get(agent.name, 0) + 1
         seconds = policies.cooling(times)
-        self.floor.exclude(
-            agent, job, f"{policies.FAULTS_MAX} of them failed there; it is asked again after {seconds:.0f} s"
-        )
+        why = f"failed {policies.FAULTS_MAX} tasks of {job.id}, whose others succeeded elsewhere"
+        self.floor.exclude(agent, job, f"{why}; it gets no more of them for {seconds:.0f} s")
         self._pardon_in(job, agent, seconds, now)
 
     def _back_off(self, hold: Hold, reason: str, now: float) -> None:

@@ -136,6 +136,11 @@ class Tracker:
             blob.holders[agent] = None
         return self._go_on(blob, digest, now)
 
+    def holders(self, digest: Digest) -> tuple[AgentId, ...]:
+        """Who is known to have the blob and serves others."""
+        blob = self._blobs.get(digest)
+        return tuple(blob.holders) if blob else ()
+
     def coming(self, agent: AgentId, digest: Digest, now: float) -> None:
         """More of the blob has come to an agent."""
         if (blob := self._blobs.get(digest)) is not None and (known := blob.coming.get(agent)) is not None:

@@ -15,6 +15,7 @@ from discogrid.messages import (
     TasksReturned,
     WantBlob,
 )
+from discogrid.submission import Submission, prepare
 from discogrid.types import AgentId, Digest, Role
 from discogrid_coordinator.blob_desk import AVOID_MAX, served_at
 from discogrid_coordinator.peers import Peer
@@ -149,6 +150,28 @@ def test_who_drops_a_blob_or_serves_nobody_is_not_named(
     bench.hear(attic, BlobNews(dropped=(script,)))
     bench.hear(barn, WantBlob(digest=script))
     assert bench.told(barn, BlobSource) == [BlobSource(digest=script)]
+
+
+def test_a_job_over_the_same_inputs_goes_where_these_are(
+    bench: Bench, grid: Cast, attic: Peer, barn: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("discogrid_coordinator.locality.INPUT_BYTES_MIN", 1)  # these are no larger
+    job = prepared(grid, tmp_path / "job", inputs=2)
+    id_ = bench.take(job)
+    for agent_ in (attic, barn):
+        [attempt] = bench.assigned(agent_)
+        digest = list(job.files)[1 + attempt.index]
+        bench.hear(agent_, BlobNews(held=(digest,)))
+        signer = grid.agent if agent_ is attic else grid.other_agent
+        bench.end(agent_, job.job, attempt, signer=signer)
+    before = {task.agent: task.input for task in bench.engine.books.tasks(id_)}
+    # The other way round, so that the order of the tasks would not do.
+    turned = Submission(
+        script=tmp_path / "job/script.py", inputs=sorted(tmp_path.glob("job/in*"), reverse=True)
+    )
+    after = bench.take(prepare(turned, grid.grid(grid.submitter), tmp_path, job.job.manifest.issued))
+    bench.settle()
+    assert {task.agent: task.input for task in bench.engine.books.tasks(after)} == before
 
 
 def test_names_without_end_are_not_kept(bench: Bench, attic: Peer, barn: Peer, script: Digest) -> None:

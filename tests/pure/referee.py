@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from discogrid.types import (
     GIB,
@@ -72,6 +73,7 @@ class Referee:
     ended_jobs: dict[JobId, JobState] = field(default_factory=dict)
     numbers: dict[tuple[JobId, int], int] = field(default_factory=dict)
     leaving: set[AgentId] = field(default_factory=set)
+    _due_before: int = 0
 
     def tell(self, event: Event, now: float | None = None) -> list[Action]:
         if now is not None:
@@ -90,6 +92,8 @@ class Referee:
 
     def _before(self, event: Event) -> None:
         match event:
+            case events.TimePassed():
+                self._due_before = self._due_now()
             case events.AgentJoined(agent):
                 self.live.setdefault(agent, set())
                 self.leaving.discard(agent)
@@ -172,8 +176,15 @@ class Referee:
             assert not answers
         due = self.scheduler.deadline()
         if isinstance(event, events.TimePassed):
-            in_parts = self.scheduler.behind or policies.LOOKED_AT_MAX == 1
+            in_parts = self.scheduler.behind or self._due_before > policies.LOOKED_AT_MAX
             assert due is None or due > self.now or in_parts, "what was due is not done"
+            assert self._due_now() <= max(0, self._due_before - policies.LOOKED_AT_MAX)
+
+    def _due_now(self) -> int:
+        """How much of the longest list of what waits for a time has come due."""
+        scheduler = self.scheduler
+        heaps: list[list[Any]] = [scheduler._backoff, scheduler._pardons, scheduler._pauses]
+        return max(len([entry for entry in heap if entry[0] <= self.now]) for heap in heaps)
 
     def _give(self, agent: AgentId, one: Attempt) -> None:
         self.live[agent].add(one)
