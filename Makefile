@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 # Decides, and touches nothing: every branch of it is taken by a test.
 PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle discogrid.mounts discogrid_coordinator.events discogrid_coordinator.scheduler \
-	$(addprefix discogrid_coordinator.,queues floor placement helping withdrawal leases durations ended policies books) discogrid_agent.events \
+	$(addprefix discogrid_coordinator.,queues floor placement helping withdrawal leases durations ended locality policies books) discogrid_agent.events \
 	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance \
 	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_agent.uplink.addresses \
 	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_coordinator.retention discogrid_tui.model \

@@ -38,51 +38,62 @@ class Floor:
 
     # Who holds what.
 
-    def put(self, agent: Agent, holds: list[Hold]) -> None:
-        """The agent has these attempts at tasks of one job."""
-        job, held = holds[0].task.job, agent.held
-        for hold in holds:
-            task = hold.task
+    def put(self, hold: Hold) -> None:
+        """The agent has this attempt; the pools are told by `agent.review`."""
+        task, agent = hold.task, hold.agent
+        job = task.job
+        need = job.requirements
+        if task.holds:
             for other in task.holds:
                 if job.stalled.pop(other, other) is None:
                     job.mark_tail()
             task.holds += (hold,)
-            if task.lost is not None:
-                task.lost = task.lost_by = None
-            held[hold] = None
-        job.submitter.cpus += job.requirements.cpus * len(holds)
-        agent.use(job.requirements, len(holds))
-        agent.review()
+        else:
+            task.holds = (hold,)
+        if task.lost is not None:
+            task.lost = task.lost_by = None
+        agent.held[hold] = None
+        job.submitter.cpus += need.cpus
+        agent.free_slots -= need.cpus
+        agent.free_memory -= need.memory_bytes
+        agent.free_gpus -= need.gpus
+        agent.stale = True
 
     def assign(self, agent: Agent, tasks: list[Task], now: float) -> None:
         """Give the agent a new attempt of each of these tasks of one job."""
         holds: list[Hold] = []
         for task in tasks:
             task.number += 1
-            holds.append(Hold(task, agent, task.number, self.lease, now))
-        self.put(agent, holds)
+            hold = Hold(task, agent, task.number, self.lease, now)
+            self.put(hold)
+            holds.append(hold)
+        agent.review()
         for run in runs_of(holds):
             self.actions.append(Assign(agent.name, run))
 
-    def drop(self, holds: list[Hold]) -> None:
-        """The agent has these attempts at tasks of one job no more; the pools are told when it has got something new."""
-        agent, job = holds[0].agent, holds[0].task.job
-        for hold in holds:
-            hold.over = True
-            task = hold.task
-            task.holds = tuple(one for one in task.holds if one is not hold) if len(task.holds) > 1 else ()
-            del agent.held[hold]
-            if job.stalled and job.stalled.pop(hold, hold) is None:
-                job.mark_tail()
-            if hold.recalled:
-                agent.recalled_cpus -= job.requirements.cpus
-            if task.holds:  # who runs it alone again may be slow
-                job.rejoin(task.holds)
-                self.slowed[job] = None
-            if job.doubled:
-                job.doubled.pop(hold, None)
-        job.submitter.cpus -= job.requirements.cpus * len(holds)
-        agent.use(job.requirements, -len(holds))
+    def drop(self, hold: Hold) -> None:
+        """The agent has this attempt no more; the pools are told when it has got something new."""
+        task, agent = hold.task, hold.agent
+        job = task.job
+        need = job.requirements
+        hold.over = True
+        del agent.held[hold]
+        if job.stalled and job.stalled.pop(hold, hold) is None:
+            job.mark_tail()
+        if hold.recalled:
+            agent.recalled_cpus -= need.cpus
+        if len(task.holds) == 1:
+            task.holds = ()
+        else:  # who runs it alone again may be slow
+            task.holds = tuple(one for one in task.holds if one is not hold)
+            job.rejoin(task.holds)
+            self.slowed[job] = None
+        if job.doubled:
+            job.doubled.pop(hold, None)
+        job.submitter.cpus -= need.cpus
+        agent.free_slots += need.cpus
+        agent.free_memory += need.memory_bytes
+        agent.free_gpus += need.gpus
         agent.stale = True
         self.woken[agent] = None
 

@@ -23,27 +23,47 @@ class Placement:
         """First every spare agent for what became ready, then every woken agent's free slots, then their reserves."""
         floor = self._floor
         self._left = policies.PLACED_MAX
-        if floor.ripe or len(floor.woken) > 1:  # one agent alone needs nothing that the pools know
-            _review(floor.woken)
-        if floor.ripe:
-            for job in sorted(floor.ripe, key=lambda job: job.rank):
-                self._spread(job, now)
+        if len(floor.woken) == 1 and not floor.ripe:  # as after nearly every result
+            [agent] = floor.woken
+            self._serve(agent, now)
+        else:
+            self._serve_all(now)
+        floor.behind = self._left <= 0
+
+    def _serve(self, agent: Agent, now: float) -> None:
+        """The only one that was woken, which needs nothing that the pools know."""
+        floor = self._floor
+        if agent.free_slots > 0:
+            self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
+        if agent.free_slots < agent.offer.slots:  # idle after that: there is nothing for it
+            self._send_ahead(agent, now)
+        if agent.stale:
+            agent.review()
+        if self._left > 0:
+            floor.woken.clear()
+            if agent.free_slots > 0:
+                floor.idle[agent] = None
+
+    def _serve_all(self, now: float) -> None:
+        floor = self._floor
+        _review(floor.woken)
+        for job in sorted(floor.ripe, key=lambda job: job.rank):
+            self._spread(job, now)
         for agent in floor.woken:
             if self._left <= 0:
                 break
             if agent.free_slots > 0:
                 self._fill(agent, now, policies.PREFETCH_MAX + agent.offer.slots)
         served = 0
-        for served, agent in enumerate(floor.woken):  # noqa: B007 (of interest after the loop)
-            if agent.free_slots < agent.offer.slots:  # idle after that: there is nothing for it
+        for agent in floor.woken:
+            if agent.free_slots < agent.offer.slots:
                 self._send_ahead(agent, now)
             if self._left <= 0:
                 break
+            served += 1
         _review(floor.woken)
-        floor.behind = self._left <= 0
-        if not floor.behind:
+        if self._left > 0:
             floor.ripe.clear()
-            served = len(floor.woken)
         for agent in list(islice(floor.woken, served)):  # the next event goes on with the others
             del floor.woken[agent]
             if agent.free_slots > 0:

@@ -127,12 +127,6 @@ class Agent:
         """Whether a slot is free and nothing is held back for want of anything."""
         return self.free_slots > 0 and self.free_memory >= 0 and self.free_gpus >= 0
 
-    def use(self, need: Requirements, count: int) -> None:
-        """Take what `count` such tasks need; a negative count gives it back."""
-        self.free_slots -= need.cpus * count
-        self.free_memory -= need.memory_bytes * count
-        self.free_gpus -= need.gpus * count
-
     def review(self) -> None:
         """Tell the pools what it has free and in reserve."""
         self.stale = False

@@ -301,7 +301,8 @@ class Scheduler:
                 task.losses = task.losses[:-1]
             task.number = max(task.number, run.number)
             hold = Hold(task, agent, run.number, run.lease, now)
-            self.floor.put(agent, [hold])
+            self.floor.put(hold)
+            agent.review()
             self.floor.actions.append(Adopt(agent.name, *runs_of([hold])))
             holds.append(hold)
         return holds
@@ -402,7 +403,8 @@ class Scheduler:
                     begun.append(hold)
             if begun:
                 job = begun[0].task.job
-                self._start_job(job)
+                if not job.started:
+                    self._start_job(job)
                 if job.near is not None:
                     job.near.add(name)
                 parts = [run] if len(begun) == run.stop - run.start else runs_of(begun)
@@ -426,7 +428,8 @@ class Scheduler:
             floor.actions.append(Discard(name, attempt))
             return
         floor.actions.append(Commit(name, attempt))
-        self._start_job(job)
+        if not job.started:
+            self._start_job(job)
         job.durations.add(seconds)
         if agent is not None and (mean := job.durations.mean):
             agent.learn(seconds / mean)
@@ -448,7 +451,7 @@ class Scheduler:
         """The task has ended: whoever else works at it may stop."""
         for hold in task.holds:
             agent = hold.agent
-            self.floor.drop([hold])
+            self.floor.drop(hold)
             if agent.name != winner or hold.number != attempt.number or hold.lease != attempt.lease:
                 self.floor.actions.append(Cancel(agent.name, tuple(runs_of([hold]))))
 
@@ -483,7 +486,7 @@ class Scheduler:
             case Outcome.TRANSFER_FAILED:
                 self._back_off(hold, event.reason, now)
             case Outcome.REFUSED:
-                self.floor.drop([hold])
+                self.floor.drop(hold)
                 known = agent.name in hold.task.job.pool.excluded
                 self.floor.exclude(
                     agent, hold.task.job, f"refused tasks of {hold.task.job.id}: {event.reason}"
@@ -502,7 +505,7 @@ class Scheduler:
     def _fail(self, hold: Hold, event: TaskFailed, now: float) -> None:
         task = hold.task
         self._start_job(task.job)
-        self.floor.drop([hold])
+        self.floor.drop(hold)
         again = event.retryable and not policies.same_error(task.complaint, event.reason)
         task.failures += 1
         task.complaint = event.reason
@@ -512,7 +515,7 @@ class Scheduler:
             self.floor.requeue(hold, event.reason)
             return
         for other in task.holds:  # it would fail alike
-            self.floor.drop([other])
+            self.floor.drop(other)
             self.floor.actions.append(Cancel(other.agent.name, tuple(runs_of([other]))))
         self._end_task(task.job, task.index, TaskState.FAILED, event.reason)
 
@@ -532,7 +535,7 @@ class Scheduler:
 
     def _back_off(self, hold: Hold, reason: str, now: float) -> None:
         task = hold.task
-        self.floor.drop([hold])
+        self.floor.drop(hold)
         task.transfers += 1
         self.floor.actions.append(Requeue(hold.attempt, reason))
         if task.holds:
@@ -558,7 +561,7 @@ class Scheduler:
     def _lose(self, hold: Hold, reason: str) -> None:
         """The machine's fault: it costs the task nothing unless it had started, and the user nothing at all."""
         task, name = hold.task, hold.agent.name
-        self.floor.drop([hold])
+        self.floor.drop(hold)
         if task.job.over:
             return
         if hold.started is not None:
@@ -586,7 +589,7 @@ class Scheduler:
             agent.leaving = True
         for run in runs:
             for hold in self.floor.current(agent, run):
-                self.floor.drop([hold])
+                self.floor.drop(hold)
                 self.floor.requeue(hold, f"given back by {name}")
         self._helping.answered(agent, nonce)
 

@@ -51,7 +51,8 @@ class Withdrawal:
 
     def _cancel(self, holds: list[Hold]) -> None:
         for agent, its in _by_agent(holds).items():
-            self._floor.drop(its)
+            for hold in its:
+                self._floor.drop(hold)
             self._floor.actions.append(Cancel(agent.name, tuple(runs_of(its))))
 
     def _ask_back(self, holds: list[Hold], now: float) -> None:

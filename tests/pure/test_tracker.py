@@ -51,6 +51,15 @@ def test_one_gets_it_from_the_coordinator_and_what_is_held_doubles_from_round_to
     of.check()
 
 
+def test_who_has_a_blob_and_serves_others_is_known() -> None:
+    of = tracker()
+    of.joined(E, serves=False)
+    for agent in (A, B, E):
+        of.held(agent, TREE, 0.0)
+    of.dropped(A, TREE, 1.0)
+    assert (of.holders(TREE), of.holders(FILM)) == ((B,), ())
+
+
 def test_who_has_the_fewest_uploads_of_other_blobs_is_named_first() -> None:
     of = tracker()
     for digest in (TREE, FILM):
