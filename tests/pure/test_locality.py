@@ -79,6 +79,12 @@ def test_what_all_tasks_need_draws_them_to_who_has_it() -> None:
     assert submitted(grid, 3, shared_bytes=LARGE, shared_at=(BARN,)) == {"barn": {0, 1, 2}}
 
 
+def test_who_has_it_but_is_gone_or_full_is_passed_over() -> None:
+    grid = grid_of("attic", "barn", slots=1)
+    got = submitted(grid, 2, shared_bytes=LARGE, shared_at=(CELLAR, BARN))
+    assert got == {"barn": {0}, "attic": {1}}
+
+
 def test_an_agent_that_runs_a_task_of_the_job_has_what_it_needs() -> None:
     grid = grid_of("attic", "barn", slots=4)
     [first] = submitted(grid, 1, shared_bytes=LARGE)
