@@ -12,6 +12,7 @@ DiscogridError
 │   ├── SignatureRefused     an envelope was not signed by who it claims
 │   ├── PairingFailed        two machines could not be paired; nothing was joined
 │   └── HostileArchive       an archive would write where it must not
+├── UntrustedResult          what a call returned could run code here, and its agent is not trusted with that
 ├── WireError                a peer sent bytes that are no message
 ├── BlobError                a blob cannot be stored, found or moved
 │   └── BlobRefusal          the other side does not serve or take it, at least not now
@@ -109,6 +110,10 @@ class PairingFailed(IntegrityError):
 
 class HostileArchive(IntegrityError):
     """The archive would write outside its folder or is built to exhaust this machine; nothing was unpacked."""
+
+
+class UntrustedResult(DiscogridError):
+    """What a call returned could run code here, and the agent that ran it is not trusted with that."""
 
 
 class WireError(DiscogridError):

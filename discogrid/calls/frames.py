@@ -1,0 +1,127 @@
+"""What an agent and a worker say to each other over a pipe: frames of msgpack, each after its length.
+
+The agent's side does not trust the other: whatever runs there may write to the pipe. It gets plain values of bounded size.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from discogrid.errors import WireError
+
+FRAME_BYTES_MAX = 512 << 20  # with all that is in it
+LENGTH_BYTES = 4
+READ_BYTES = 1 << 18
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+    """To a worker, first: the function that all calls are of, and what is to be called once before them, if anything."""
+
+    function: bytes
+    initializer: bytes = b""
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One call: its number in the job, and pickle of its positional and keyword arguments."""
+
+    number: int
+    arguments: bytes
+
+
+class Calls(msgspec.Struct, frozen=True, array_like=True, tag="calls"):
+    """To a worker: these, in this order."""
+
+    calls: tuple[Call, ...]
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """From a worker: it is ready for calls; or it is not, and `raised` says why, as `exceptions` packs it."""
+
+    raised: bytes = b""
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag="returned"):
+    """From a worker: what a call returned, as the codec has it, after so many seconds."""
+
+    number: int
+    seconds: float
+    value: bytes
+
+
+class Raised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
+    """From a worker: what a call raised, as `exceptions` packs it, after so many seconds."""
+
+    number: int
+    seconds: float
+    error: bytes
+
+
+ToWorker = Open | Calls
+FromWorker = Opened | Returned | Raised
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def frame(said: ToWorker | FromWorker) -> bytes:
+    """The bytes of one frame; WireError when it is too long."""
+    body = _encoder.encode(said)
+    if len(body) > FRAME_BYTES_MAX:
+        raise WireError(f"a frame of {len(body)} bytes is over {FRAME_BYTES_MAX}")
+    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+@dataclass(slots=True)
+class Reader:
+    """Puts frames together from the pieces that a pipe gives."""
+
+    _rest: bytearray = field(default_factory=bytearray)
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The bodies that are whole now; WireError when one says that it will be too long."""
+        rest = self._rest
+        rest += piece
+        start = 0
+        while len(rest) - start >= LENGTH_BYTES:
+            length = int.from_bytes(rest[start : start + LENGTH_BYTES], "little")
+            if length > FRAME_BYTES_MAX:
+                raise WireError(f"a frame of {length} bytes is over {FRAME_BYTES_MAX}")
+            end = start + LENGTH_BYTES + length
+            if len(rest) < end:
+                break
+            yield bytes(rest[start + LENGTH_BYTES : end])
+            start = end
+        del rest[:start]
+
+
+def from_worker(body: bytes) -> FromWorker:
+    """What a worker says; WireError when it is nothing that a worker says."""
+    try:
+        return _from_worker.decode(body)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"a worker says nothing that can be read: {error}") from None
+
+
+def to_worker(body: bytes) -> ToWorker:
+    """What the agent says; WireError when it is nothing that an agent says."""
+    try:
+        return _to_worker.decode(body)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"an agent says nothing that can be read: {error}") from None
+
+
+def read_all(inbox: int) -> Iterator[bytes]:
+    """Every frame of a pipe, waiting for each, to its end."""
+    reader = Reader()
+    while piece := os.read(inbox, READ_BYTES):
+        yield from reader.feed(piece)
+
+
+def write_all(outbox: int, content: bytes) -> None:
+    """All of it, waiting as long as the pipe is full."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(outbox, view) :]

@@ -1,0 +1,296 @@
+"""How a function travels: by value, with the sources of the caller's own modules that it may import.
+
+What is in `__main__`, a notebook or a closure is pickled by value; what comes from a module of the caller's own goes by
+name, and the module's source goes along, so that nothing has to be installed and `__main__` is never run again. Modules
+that were installed are expected where the function runs.
+"""
+
+import ast
+import importlib.machinery
+import importlib.util
+import inspect
+import io
+import linecache
+import pickle
+import pickletools
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.abc import InspectLoader, MetaPathFinder
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import msgspec
+
+from discogrid.errors import InputError, WireError
+
+MODULES_MAX = 512  # of the caller's own, of one function
+MODULE_BYTES_MAX = 1 << 20  # of the source of one
+SOURCES_BYTES_MAX = 16 << 20  # of all of them
+FUNCTION_BYTES_MAX = 256 << 20  # with what it holds
+HEAVY_BYTES = 1 << 20  # of an object that a function holds, from which on it is named
+
+NAMELESS = "<dynamic-code>"  # what cloudpickle calls every file
+OURS = "discogrid"  # is wherever functions run, in the version of that place
+
+
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """A module of the caller's own."""
+
+    text: bytes
+    package: bool
+    path: str  # where the caller has it, for tracebacks
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True):
+    """A function as it travels. `python` is the version, as (major, minor), that can read it."""
+
+    python: tuple[int, int]
+    name: str
+    body: bytes  # pickle
+    modules: dict[str, Source]
+    texts: dict[str, str]  # of what else code in it was written in, by file name or cell, for tracebacks
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """An object that a function holds, which is sent wherever it runs."""
+
+    name: str
+    size: int  # in bytes, pickled
+
+
+def pack(function: Callable[..., Any]) -> bytes:
+    """The function as bytes; InputError names what of it cannot travel, and why."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    try:
+        body, files = _pickled(function)
+    except Exception as error:
+        raise InputError(
+            f"the function {name} cannot be sent: {error}",
+            why="It holds something that lives in this process alone: a lock, a socket, an open file, a queue.",
+            fix="Make it inside of the function, or give what it stands for as an argument.",
+        ) from error
+    if len(body) > FUNCTION_BYTES_MAX:
+        raise InputError(
+            f"the function {name} is {len(body)} bytes long with all that it holds; {FUNCTION_BYTES_MAX} are allowed",
+            why=", ".join(f"{heavy.name}: {heavy.size} bytes" for heavy in heavy_parts(function)),
+            fix="Give large objects as arguments.",
+        )
+    parcel = Parcel(sys.version_info[:2], name, body, own_modules(strings_in(body)), _texts_of(files))
+    return msgspec.msgpack.encode(parcel)
+
+
+def read(raw: bytes) -> Parcel:
+    """What `pack` made, not opened yet; WireError when it is something else."""
+    try:
+        return msgspec.msgpack.decode(raw, type=Parcel)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"a function cannot be read: {error}") from None
+
+
+def unpack(parcel: Parcel) -> Callable[..., Any]:
+    """The function, its modules made importable in this process. Runs code of the caller's: only in a box, or as the caller."""
+    for file, text in parcel.texts.items():
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    if parcel.modules:
+        sys.meta_path.insert(0, SourceFinder(parcel.modules))
+    function: Callable[..., Any] = pickle.loads(parcel.body)  # noqa: S301 (signed by who is to run code here)
+    return function
+
+
+def heavy_parts(function: Callable[..., Any]) -> list[Heavy]:
+    """What the function holds of HEAVY_BYTES or more, the heaviest first."""
+    import cloudpickle
+
+    if not inspect.isfunction(inner := inspect.unwrap(function)):
+        return []
+    known = inspect.getclosurevars(inner)
+    found: list[Heavy] = []
+    for name, value in {**known.globals, **known.nonlocals}.items():
+        if isinstance(value, ModuleType | type) or inspect.isroutine(value):
+            continue
+        size = len(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        if size >= HEAVY_BYTES:
+            found.append(Heavy(name, size))
+    return sorted(found, key=lambda heavy: -heavy.size)
+
+
+def _pickled(function: Callable[..., Any]) -> tuple[bytes, set[str]]:
+    """Pickle of it, and the files that its code was written in, which cloudpickle makes nameless."""
+    import cloudpickle
+
+    files: set[str] = set()
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        def reducer_override(self, value: Any) -> Any:
+            if not isinstance(value, CodeType):
+                return super().reducer_override(value)
+            files.add(value.co_filename)
+            make, parts = self.dispatch_table[CodeType](value)[:2]
+            return make, tuple(value.co_filename if part == NAMELESS else part for part in parts)
+
+    with io.BytesIO() as content:
+        Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump(function)
+        return content.getvalue(), files
+
+
+def _texts_of(files: set[str]) -> dict[str, str]:
+    found = {file: "".join(linecache.getlines(file)) for file in sorted(files)}
+    return {file: text for file, text in found.items() if 0 < len(text) <= MODULE_BYTES_MAX}
+
+
+# -- which modules
+
+
+def strings_in(body: bytes) -> set[str]:
+    """All texts in a pickle: among them the modules that it names, and those that a function in it imports when it runs."""
+    return {value for _, value, _ in pickletools.genops(body) if isinstance(value, str)}
+
+
+def own_modules(names: set[str]) -> dict[str, Source]:
+    """Those of the names that are modules of the caller's own, and all such modules that these import in their turn."""
+    found: dict[str, Source] = {}
+    left = [name for name in sorted(names) if _may_be_module(name)]
+    size = 0
+    while left:
+        name = left.pop()
+        if name in found or (source := _own_source(name)) is None:
+            continue
+        found[name] = source
+        size += len(source.text)
+        if len(found) > MODULES_MAX or size > SOURCES_BYTES_MAX:
+            raise InputError(
+                f"the function imports more than {MODULES_MAX} modules of your own, or {SOURCES_BYTES_MAX} bytes of them",
+                fix="Install them where it runs (--requirements), or move it away from what it does not need.",
+            )
+        left += imported_by(source.text, name, package=source.package)
+        parent = name.rpartition(".")[0]
+        if parent:
+            left.append(parent)
+    return found
+
+
+def imported_by(text: bytes, name: str, *, package: bool) -> Iterator[str]:
+    """The full names of what a module's source imports anywhere, also when its functions run."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # it says so itself where it is imported
+    parent = name if package else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = _base_of(parent, module, level)
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in names)
+            case _:
+                pass
+
+
+def _base_of(parent: str, module: str | None, level: int) -> str:
+    if not level:
+        return module or ""
+    parts = parent.split(".")
+    return ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
+
+
+def _may_be_module(name: str) -> bool:
+    return len(name) < 256 and all(part.isidentifier() for part in name.split("."))
+
+
+def _own_source(name: str) -> Source | None:
+    """The source of a module of the caller's own; None for any other name. InputError where it cannot travel."""
+    top = name.partition(".")[0]
+    if not name or top in (OURS, "__main__") or top in sys.builtin_module_names:
+        return None
+    spec = _spec_of(name)
+    if spec is None or not isinstance(spec.origin, str) or not is_own(spec.origin):
+        return None
+    if not spec.origin.endswith(tuple(importlib.machinery.SOURCE_SUFFIXES)):
+        raise InputError(
+            f"the function needs your module {name}, which is no Python source ({spec.origin})",
+            why="A compiled module runs on machines like this one alone.",
+            fix="Build a wheel of it and install that where the function runs.",
+        )
+    text = Path(spec.origin).read_bytes()
+    if len(text) > MODULE_BYTES_MAX:
+        raise InputError(
+            f"your module {name} ({spec.origin}) is longer than {MODULE_BYTES_MAX} bytes",
+            fix="Keep data in files or arguments, not in source.",
+        )
+    return Source(text, spec.submodule_search_locations is not None, spec.origin)
+
+
+def _spec_of(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module comes from, without running anything of it or of its packages."""
+    if (known := sys.modules.get(name)) is not None:
+        return getattr(known, "__spec__", None)
+    parent = name.rpartition(".")[0]
+    where = None
+    if parent:
+        above = _spec_of(parent)
+        if above is None or above.submodule_search_locations is None:
+            return None
+        where = list(above.submodule_search_locations)
+    return importlib.machinery.PathFinder.find_spec(name, where)
+
+
+def is_own(origin: str) -> bool:
+    """Whether a module at this path is the caller's own: neither Python's nor installed."""
+    path = Path(origin)
+    return path.is_absolute() and not any(path.is_relative_to(place) for place in _installed_places())
+
+
+def _installed_places() -> list[Path]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    places = [sysconfig.get_path(name) for name in names]
+    return [Path(place) for place in {*places, *site.getsitepackages(), site.getusersitepackages()}]
+
+
+# -- where it runs
+
+
+class SourceFinder(MetaPathFinder):
+    """Finds modules that came along with a function."""
+
+    def __init__(self, modules: Mapping[str, Source]) -> None:
+        """These, by their full names."""
+        self._modules = modules
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: object = None,  # noqa: ARG002 (the import system's signature)
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Where this one comes from; None when it did not come along."""
+        source = self._modules.get(fullname)
+        if source is None:
+            return None
+        loader = _SourceLoader(source)
+        spec = importlib.util.spec_from_loader(
+            fullname, loader, origin=source.path, is_package=source.package
+        )
+        if spec is not None:
+            spec.has_location = True
+        return spec
+
+
+class _SourceLoader(InspectLoader):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def get_source(self, fullname: str) -> str:  # noqa: ARG002 (of one module)
+        return importlib.util.decode_source(self._source.text)
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
+        return self.source_to_code(self._source.text, self._source.path)
+
+    def is_package(self, fullname: str) -> bool:  # noqa: ARG002
+        return self._source.package

@@ -1,0 +1,114 @@
+"""A process that holds one function and runs calls of it, one after the other, until its pipe ends.
+
+Each result leaves as soon as it is there, so that a process that dies has lost the one call that it ran. What a call
+prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX`, two numbers of open
+pipes.
+"""
+
+import contextlib
+import gc
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from discogrid.calls import codec, exceptions, functions
+from discogrid.calls.frames import (
+    FRAME_BYTES_MAX,
+    Call,
+    Calls,
+    Open,
+    Opened,
+    Raised,
+    Returned,
+    frame,
+    read_all,
+    to_worker,
+    write_all,
+)
+from discogrid.errors import DiscogridError
+
+RESULT_BYTES_MAX = FRAME_BYTES_MAX // 2
+
+
+class ResultTooLarge(DiscogridError):
+    """A call returned more than can be sent back."""
+
+
+def serve(inbox: int, outbox: int) -> None:
+    """Run whatever comes through `inbox`, and say what came of it through `outbox`."""
+    function: Callable[..., Any] | None = None
+    for body in read_all(inbox):
+        match to_worker(body):
+            case Open() as said:
+                try:
+                    function = _opened(said)
+                except BaseException as error:  # noqa: BLE001 (the caller's code, which may raise anything)
+                    write_all(outbox, frame(Opened(exceptions.pack(error))))
+                    return
+                gc.freeze()  # what was imported stays
+                write_all(outbox, frame(Opened()))
+            case Calls(calls):
+                assert function is not None, "calls come after what they are of"
+                for call in calls:
+                    write_all(outbox, frame(run(function, call)))
+
+
+def run(function: Callable[..., Any], call: Call) -> Returned | Raised:
+    """Run one call, whatever it does."""
+    start = time.perf_counter()
+    try:
+        arguments, keywords = pickle.loads(call.arguments)  # noqa: S301 (signed by who is to run code here)
+        value = function(*arguments, **keywords)
+        seconds = time.perf_counter() - start
+        said = codec.dumps(value)
+        if len(said) > RESULT_BYTES_MAX:
+            raise ResultTooLarge(  # noqa: TRY301
+                f"a call returned {len(said)} bytes; {RESULT_BYTES_MAX} can be sent back",
+                fix="Return less at a time, or run a script: what it writes may be of any size.",
+            )
+    except BaseException as error:  # noqa: BLE001 (SystemExit and KeyboardInterrupt are results like others)
+        seconds = time.perf_counter() - start
+        return Raised(call.number, seconds, exceptions.pack(_without_us(error)))
+    finally:
+        _flush()
+    return Returned(call.number, seconds, said)
+
+
+def _opened(said: Open) -> Callable[..., Any]:
+    function = functions.unpack(functions.read(said.function))
+    if said.initializer:
+        functions.unpack(functions.read(said.initializer))()
+        _flush()
+    return function
+
+
+def _without_us(error: BaseException) -> BaseException:
+    """The traceback begins where the caller's own code does."""
+    here = error.__traceback__
+    if here is not None and here.tb_frame.f_code is run.__code__ and here.tb_next is not None:
+        return error.with_traceback(here.tb_next)
+    return error
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a call may have closed or replaced it
+            stream.flush()
+
+
+def main() -> None:
+    """Serve the two pipes named on the command line."""
+    inbox, outbox = map(int, sys.argv[1:])
+    sys.argv = [""]
+    for pipe in (inbox, outbox):
+        os.set_inheritable(pipe, False)  # nobody whom a call starts is to have them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's business
+    serve(inbox, outbox)
+
+
+if __name__ == "__main__":
+    main()
