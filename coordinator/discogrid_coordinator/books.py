@@ -265,7 +265,15 @@ class Books:
             case events.EndJob(job_id, state, reason):
                 self._set(job_id, state=state, ended=now, reason=reason)
                 self._unended.pop(job_id, None)
-            case events.JobSubmitted() | events.JobReleased() | events.JobCancelled():
+            case events.ExtendJob(job_id, start, stop):
+                self._extend(job_id, start, stop)
+            case (
+                events.JobSubmitted()
+                | events.JobReleased()
+                | events.JobCancelled()
+                | events.TasksAdded()
+                | events.JobClosed()
+            ):
                 pass  # told by note_job and by what the scheduler makes of it
             case events.AgentLeft() | events.Restarted() | events.TimePassed():
                 pass
@@ -313,8 +321,10 @@ class Books:
         first, last = max(0, start), tasks if stop is None else min(stop, tasks)
         if isinstance(job, JobView):
             return self._kept_tasks(job, first, last)
+        named = len(job.inputs)  # what an open job was given later has no input
         return [
-            _task_view(job_id, index, job.inputs[index], _row_of(job, index)) for index in range(first, last)
+            _task_view(job_id, index, job.inputs[index] if index < named else None, _row_of(job, index))
+            for index in range(first, last)
         ]
 
     def agents(self) -> list[AgentView]:
@@ -363,6 +373,13 @@ class Books:
     def _set(self, job_id: JobId, **fields: JobState | float | str) -> None:
         if (job := self._open(job_id)) is not None:
             job.view = replace(job.view, **fields)  # type: ignore[arg-type]  # each caller names fields of JobView
+            self._changed_jobs[job_id] = None
+
+    def _extend(self, job_id: JobId, start: int, stop: int) -> None:
+        if (job := self._open(job_id)) is not None:
+            job.changed.add(start, stop)
+            job.tasks = stop
+            job.counts[TaskState.QUEUED] += stop - start
             self._changed_jobs[job_id] = None
 
     def _row(self, job: _Job, index: int) -> _Row:

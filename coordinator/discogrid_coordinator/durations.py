@@ -83,6 +83,12 @@ class Fresh:
                 found.setdefault(self._class_of(index), SpanSet()).add(index, index + 1)
         self._classes = {kind: found[kind] for kind in sorted(found, reverse=True)}
 
+    def append(self, start: int, stop: int) -> None:
+        """Put in more, after all others, of which nothing is expected. Only where nothing is of any."""
+        assert not self._expected, "what is expected is said once, of all tasks"
+        self._classes.setdefault(UNKNOWN, SpanSet()).add(start, stop)
+        self._count += stop - start
+
     def remove(self, index: int) -> None:
         """Take one out. KeyError when it is not in."""
         kind = self._class_of(index)

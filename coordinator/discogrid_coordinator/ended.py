@@ -20,6 +20,10 @@ class Ended:
         """Whether the task has."""
         return self._marks[index] == _OVER
 
+    def grow(self, tasks: int) -> None:
+        """There are so many more tasks, which have not."""
+        self._marks.extend(bytes(tasks))
+
     def add(self, index: int) -> None:
         """The task has ended, which it had not before."""
         self._marks[index] = _OVER

@@ -265,7 +265,7 @@ class Engine:
                 self._end_job(job, state, reason, now)
             case events.Adopt(agent, run) | events.StartTasks(agent, run):
                 self._ask_for_output(agent, run)
-            case events.Requeue():
+            case events.Requeue() | events.ExtendJob():
                 pass  # for the books alone
             case _:
                 assert_never(action)

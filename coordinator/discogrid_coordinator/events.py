@@ -87,6 +87,22 @@ class JobSubmitted(Happening, frozen=True, gc=False):
     shared_bytes: int = 0  # of what every task needs and does not travel with it
     shared_at: tuple[AgentId, ...] = ()  # who has all of that
     inputs_at: dict[AgentId, tuple[int, ...]] = {}  # whose inputs an agent has, see locality.at_home
+    open: bool = (
+        False  # more tasks may come, of which nothing is expected: it does not end before it is closed
+    )
+
+
+class TasksAdded(Happening, frozen=True, gc=False):
+    """An open job has so many more tasks, after those that it had."""
+
+    job: JobId
+    tasks: int
+
+
+class JobClosed(Happening, frozen=True, gc=False):
+    """No more tasks come: an open job is one like others now."""
+
+    job: JobId
 
 
 class JobReleased(Happening, frozen=True, gc=False):
@@ -155,6 +171,8 @@ RareEvent = (
     | AgentLeft
     | JobSubmitted
     | JobReleased
+    | TasksAdded
+    | JobClosed
     | JobCancelled
     | TaskFailed
     | TasksReturned
@@ -274,6 +292,14 @@ class ReleaseJob(Order, frozen=True, gc=False):
     job: JobId
 
 
+class ExtendJob(Order, frozen=True, gc=False):
+    """For the books: the tasks `start <= index < stop` are the job's from now on."""
+
+    job: JobId
+    start: int
+    stop: int
+
+
 class StartJob(Order, frozen=True, gc=False):
     """For the books: its first task has started."""
 
@@ -303,6 +329,7 @@ Action = (
     | EndTasks
     | HoldJob
     | ReleaseJob
+    | ExtendJob
     | StartJob
     | EndJob
 )

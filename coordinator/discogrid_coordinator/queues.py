@@ -312,7 +312,7 @@ class Job:
     """A job that has not ended. Its tasks are ranges; only those once assigned have an object."""
 
     id: JobId
-    tasks: int
+    tasks: int  # as far as they have come
     requirements: Requirements
     retries: int
     rank: Rank
@@ -322,6 +322,7 @@ class Job:
     repeatable: bool  # a task of it may run twice at a time
     fresh: Fresh
     ended: Ended
+    open: bool = False  # more tasks may come
     at_home: AtHome | None = None  # what waits where its input is, if anything does
     near: Near | None = None  # who has what all its tasks need, if that is large
     started: bool = False
@@ -361,6 +362,19 @@ class Job:
             self.pool.queue(self)
         elif not self.ready:
             self.pool.unqueue(self)
+
+    def extend(self, tasks: int) -> None:
+        """It has so many more tasks."""
+        start, self.tasks = self.tasks, self.tasks + tasks
+        self.ended.grow(tasks)
+        self.fresh.append(start, self.tasks)
+        self.mark_tail()
+        self.grow(tasks)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its tasks have ended, and no more will come."""
+        return self.good + self.bad == self.tasks and not self.open
 
     def hold(self) -> None:
         """Nothing of it is ready from now on."""

@@ -31,8 +31,10 @@ from discogrid_coordinator.events import (
     EndJob,
     EndTasks,
     Event,
+    ExtendJob,
     HoldJob,
     JobCancelled,
+    JobClosed,
     JobReleased,
     JobSubmitted,
     LoseAgent,
@@ -44,6 +46,7 @@ from discogrid_coordinator.events import (
     StartJob,
     StartTasks,
     TaskFailed,
+    TasksAdded,
     TasksReturned,
     TasksStarted,
     TaskSucceeded,
@@ -122,6 +125,10 @@ class Scheduler:
                 self._on_submitted(event)
             case JobReleased(job_id):
                 self._on_released(job_id)
+            case TasksAdded(job_id, tasks):
+                self._on_added(job_id, tasks)
+            case JobClosed(job_id):
+                self._on_closed(job_id)
             case JobCancelled(job_id, reason):
                 self._on_cancelled(job_id, reason)
             case TaskFailed():
@@ -334,16 +341,34 @@ class Scheduler:
         job.bad = sum(stop - start for start, stop in event.failed)
         job.good = len(job.ended) - job.bad
         job.mark_tail()
-        if len(job.ended):
+        job.open = event.open
+        if len(job.ended) or job.open:  # a call that fails is an answer like others
             job.trial = None
         job.fresh.fill(job.ended.gaps())
-        if not job.fresh:
+        if job.complete:
             self._end_job(job)
         elif not event.held and event.restored:
             self._restored.append(job)
         elif not event.held:
             job.release()
             floor.ripe[job] = None
+
+    def _on_added(self, job_id: JobId, tasks: int) -> None:
+        job = self.floor.jobs.get(job_id)
+        if job is None or not job.open or not tasks:
+            return
+        self.floor.actions.append(ExtendJob(job_id, job.tasks, job.tasks + tasks))
+        job.extend(tasks)
+        if not job.held:
+            self.floor.ripe[job] = None
+
+    def _on_closed(self, job_id: JobId) -> None:
+        job = self.floor.jobs.get(job_id)
+        if job is None or not job.open:
+            return
+        job.open = False
+        if job.complete:
+            self._end_job(job)
 
     def _on_restarted(self, agents: tuple[AgentId, ...], now: float) -> None:
         self._awaited = set(agents) - self.floor.agents.keys()
@@ -602,7 +627,7 @@ class Scheduler:
         if job.tail and job.watched is None:
             self.floor.slowed[job] = None
         self.floor.actions.append(EndTasks(job.id, index, index + 1, state, reason))
-        if job.good + job.bad == job.tasks:
+        if job.complete:
             self._end_job(job)
         elif state is TaskState.FAILED and job.trial is not None:
             job.trial.append(reason)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from discogrid.types import (
     GIB,
     AgentId,
@@ -109,6 +111,10 @@ class Referee:
                 for spans, end in ((event.done, TaskState.DONE), (event.failed, TaskState.FAILED)):
                     for start, stop in spans:
                         self.books.apply(events.EndTasks(job, start, stop, end), self.now)
+            case events.TasksAdded(job, tasks) if self._takes_more(job):
+                self.jobs[job] = msgspec.structs.replace(self.jobs[job], tasks=self.jobs[job].tasks + tasks)
+            case events.JobClosed(job) if self._takes_more(job):
+                self.jobs[job] = msgspec.structs.replace(self.jobs[job], open=False)
             case events.TasksReturned(agent, _, leaving) if leaving and agent in self.live:
                 self.leaving.add(agent)
 
@@ -156,6 +162,7 @@ class Referee:
             case events.EndJob(job, state):
                 assert job not in self.ended_jobs, "a job ends twice"
                 self.ended_jobs[job] = state
+                assert not self.jobs[job].open or state is JobState.CANCELLED, "an open job ends by itself"
                 for index in range(self.jobs[job].tasks):
                     assert self.ends[job, index] == 1, "a job ends before its tasks"
             case events.LoseAgent(agent):
@@ -179,6 +186,9 @@ class Referee:
             in_parts = self.scheduler.behind or self._due_before > policies.LOOKED_AT_MAX
             assert due is None or due > self.now or in_parts, "what was due is not done"
             assert self._due_now() <= max(0, self._due_before - policies.LOOKED_AT_MAX)
+
+    def _takes_more(self, job: JobId) -> bool:
+        return job in self.jobs and self.jobs[job].open and job not in self.ended_jobs
 
     def _due_now(self) -> int:
         """How much of the longest list of what waits for a time has come due."""

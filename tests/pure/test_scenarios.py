@@ -121,6 +121,8 @@ def prose(action: Action) -> str:
             return f"hold job {job}: {reason}"
         case events.ReleaseJob(job):
             return f"job {job} waits no more"
+        case events.ExtendJob(job, start, stop):
+            return f"job {job} has the tasks {start} to {stop - 1} too"
         case events.StartJob(job):
             return f"job {job} runs"
         case events.EndJob(job, state, reason):

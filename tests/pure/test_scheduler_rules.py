@@ -89,7 +89,18 @@ class SchedulerRules(RuleBasedStateMachine):
         done = ((0, 2),) if tasks > 2 and not data.draw(st.integers(0, 3)) else ()
         failed = ((2, 3),) if done and data.draw(bools) else ()
         priority, held = data.draw(st.integers(-1, 1)), not data.draw(st.integers(0, 4))
-        self.referee.tell(events.JobSubmitted(job, tasks, needs, retries, priority, held, done, failed))
+        open_ = not data.draw(st.integers(0, 2))
+        self.referee.tell(
+            events.JobSubmitted(job, tasks, needs, retries, priority, held, done, failed, open=open_)
+        )
+
+    @rule(job=jobs, tasks=st.integers(0, 4))
+    def add(self, job: JobId, tasks: int) -> None:
+        self.referee.tell(events.TasksAdded(job, tasks))
+
+    @rule(job=jobs)
+    def close(self, job: JobId) -> None:
+        self.referee.tell(events.JobClosed(job))
 
     @rule(job=jobs)
     def release(self, job: JobId) -> None:
@@ -148,6 +159,7 @@ class SchedulerRules(RuleBasedStateMachine):
         """Given an agent for everything and answers to all it is sent, every job comes to its end."""
         for job in JOBS:
             self.referee.tell(events.JobReleased(job))
+            self.referee.tell(events.JobClosed(job))
         for spare in range(2):
             name = AgentId(f"able-{spare}")
             lent = offer(4, gpus=1, capabilities=frozenset({"dlib"}))

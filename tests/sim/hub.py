@@ -298,7 +298,7 @@ class Hub:
                     outbox.tell(peer.name, JobEnded, [job])
                     peer.jobs_told.discard(job)
                 self._jobs.pop(job, None)
-            case events.Adopt() | events.StartTasks() | events.Requeue():
+            case events.Adopt() | events.StartTasks() | events.Requeue() | events.ExtendJob():
                 pass
             case _:
                 assert_never(action)
