@@ -276,7 +276,10 @@ class Journal:
             "select id, digest, iif(view is null, envelope, x''), iif(view is null, leaves, x''), created, held, state,"
             " started, ended, reason, view from jobs order by rowid"
         ):
-            id_, digest, envelope, leaves, created, held, state, started, ended, reason, view = row
+            id_, digest, envelope, leaves, created, held, state, started, ended, reason, shown = row
+            view = _view(shown)
+            if view is None and shown is not None:  # written by a version that showed other things
+                envelope, leaves = self.content(JobId(id_)) or (b"", b"")
             yield JobRecord(
                 JobId(id_),
                 Digest(digest),
@@ -288,7 +291,7 @@ class Journal:
                 started,
                 ended,
                 reason,
-                None if view is None else _decode_view(view),
+                view,
             )
 
     def content(self, job: JobId) -> tuple[bytes, bytes] | None:
@@ -345,6 +348,13 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.executescript(_TABLES)
     db.execute(f"pragma user_version={SCHEMA_VERSION}")
     db.execute("delete from run_times where age <= (select max(age) from run_times) - ?", (RUN_TIMES_MAX,))
+
+
+def _view(shown: bytes | None) -> JobView | None:
+    try:
+        return None if shown is None else _decode_view(shown)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> DiscogridError:

@@ -144,7 +144,11 @@ def test_the_tasks_of_a_job_that_has_ended_are_read_from_the_disk_as_they_were(
     disk = bench.engine.books.tasks(id_)
     after = restarted(bench, tmp_path)
     assert after.engine.intake.usage.open_jobs() == {}
-    for shown in (disk, after.engine.books.tasks(id_)):
+    after.journal.write([("update jobs set view = x'c1' where id = ?", (id_,))])  # as of another version
+    again_after = restarted(after, tmp_path)
+    assert again_after.engine.books.jobs() == after.engine.books.jobs()
+    again_after.settle()
+    for shown in (disk, after.engine.books.tasks(id_), again_after.engine.books.tasks(id_)):
         assert [(one.index, one.state, one.input, one.failures, one.attempt) for one in shown] == [
             (one.index, one.state, one.input, one.failures, one.attempt if one.state is TaskState.DONE else 0)
             for one in memory
