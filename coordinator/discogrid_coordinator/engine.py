@@ -336,18 +336,18 @@ class Engine:
 
     def _placed(self, event: events.JobSubmitted, accepted: Accepted) -> events.JobSubmitted:
         """The event with what is known of where the job's blobs are already."""
+        holders = self.tracker.holders
         shared = [file for file in accepted.job.blobs() if file.size >= locality.INPUT_BYTES_MIN]
-        sizes: list[int] = []
-        holders: dict[int, Sequence[AgentId]] = {}
-        for index, file in enumerate(accepted.leaves.inputs()):
-            sizes.append(file.size if file else 0)
-            if file and file.size >= locality.INPUT_BYTES_MIN and (here := self.tracker.holders(file.digest)):
-                holders[index] = here
+        known: dict[int, tuple[int, Sequence[AgentId]]] = {}
+        if len(self.tracker):
+            for index, file in enumerate(accepted.leaves.inputs()):
+                if file and file.size >= locality.INPUT_BYTES_MIN and (here := holders(file.digest)):
+                    known[index] = (file.size, here)
         return msgspec.structs.replace(
             event,
             shared_bytes=sum(file.size for file in shared),
-            shared_at=locality.with_all([self.tracker.holders(file.digest) for file in shared]),
-            inputs_at=locality.at_home(sizes, holders, event.expected),
+            shared_at=locality.with_all([holders(file.digest) for file in shared]),
+            inputs_at=locality.at_home(known, event.expected),
         )
 
     def _weight(self, accepted: Accepted) -> float:

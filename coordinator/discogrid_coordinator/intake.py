@@ -19,7 +19,7 @@ from discogrid.transfer import unpack_small
 from discogrid.trust.keeper import RosterKeeper
 from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts
-from discogrid_coordinator.leaves import Leaves
+from discogrid_coordinator.leaves import Leaves, unpack_leaves
 from discogrid_coordinator.quotas import Load, Usage
 
 BLOBS_MISSING_MAX = 512  # named in one answer
@@ -213,9 +213,9 @@ class Intake:
 
 
 def _verified(job: Job, packed: bytes) -> Verified:
-    leaves = Leaves(packed)
-    tree = check_leaves(job, leaves)
-    tasks = [decode_leaf(leaf) for leaf in leaves]
+    parts = unpack_leaves(packed)
+    tree = check_leaves(job, parts)
+    tasks = [decode_leaf(leaf) for leaf in parts]
     if [task.index for task in tasks] != list(range(len(tasks))):
         raise SignatureRefused("the job's tasks are not in order")
-    return Verified(job, leaves, [task.input for task in tasks], tree)
+    return Verified(job, Leaves(packed, parts), [task.input for task in tasks], tree)

@@ -14,20 +14,28 @@ from discogrid.wire import packed_bytes, unpack_parts
 _decode = msgspec.msgpack.Decoder(Leaf).decode
 
 
+def unpack_leaves(packed: bytes) -> list[bytes]:
+    """Leaves as they are sent; WireError when these are no leaves of a job."""
+    return unpack_parts(packed, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
+
+
 class Leaves(Sequence[bytes]):
     """The leaves of one job, in order of index: what was packed, and 4 bytes a task to find them in it."""
 
     __slots__ = ("_ends", "packed")
 
-    def __init__(self, packed: bytes) -> None:
-        """WireError when these are no leaves of a job."""
-        parts = unpack_parts(packed, part_bytes_max=LEAF_BYTES_MAX, parts_max=TASKS_MAX)
+    def __init__(self, packed: bytes, parts: Sequence[bytes] | None = None) -> None:
+        """`parts` if they are at hand already; WireError when these are no leaves of a job."""
         self.packed = packed
-        self._ends = array("I", accumulate(map(packed_bytes, parts), initial=0))
+        self._ends = array("I", accumulate(map(packed_bytes, parts or unpack_leaves(packed)), initial=0))
 
     def __len__(self) -> int:
         """How many tasks."""
         return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All of them."""
+        return map(self._leaf, range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...

@@ -28,22 +28,22 @@ def dear(size: float, seconds: float | None) -> bool:
 
 
 def at_home(
-    sizes: Sequence[int], holders: Mapping[int, Sequence[AgentId]], expected: Sequence[float]
+    inputs: Mapping[int, tuple[int, Sequence[AgentId]]], expected: Sequence[float]
 ) -> dict[AgentId, tuple[int, ...]]:
     """Which tasks are better run where their input is, by agent, those that are expected to take longest first.
 
-    `sizes` of the inputs in bytes, `holders` of those that anybody has, `expected` seconds, as JobSubmitted has them.
+    `inputs` of the tasks of which any agent has the input, with its size in bytes; `expected` seconds of every task, as
+    JobSubmitted has them.
     """
     found: dict[AgentId, list[int]] = {}
-    for index, agents in holders.items():
-        if sizes[index] >= INPUT_BYTES_MIN and dear(sizes[index], expected[index] if expected else None):
+    for index, (size, agents) in inputs.items():
+        if dear(size, expected[index] if expected else None):
             for agent in agents[:HOLDERS_MAX]:
                 found.setdefault(agent, []).append(index)
-    longest = expected or [0.0] * len(sizes)
-    return {
-        agent: tuple(sorted(indices, key=lambda index: (-longest[index], index)))
-        for agent, indices in found.items()
-    }
+    if expected:
+        for indices in found.values():
+            indices.sort(key=lambda index: (-expected[index], index))
+    return {agent: tuple(indices) for agent, indices in found.items()}
 
 
 def with_all(holders: Sequence[Sequence[AgentId]]) -> tuple[AgentId, ...]:

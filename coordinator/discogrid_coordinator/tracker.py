@@ -136,6 +136,10 @@ class Tracker:
             blob.holders[agent] = None
         return self._go_on(blob, digest, now)
 
+    def __len__(self) -> int:
+        """How many blobs anybody has spoken of."""
+        return len(self._blobs)
+
     def holders(self, digest: Digest) -> tuple[AgentId, ...]:
         """Who is known to have the blob and serves others."""
         blob = self._blobs.get(digest)

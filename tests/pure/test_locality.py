@@ -8,7 +8,6 @@ from discogrid_coordinator.durations import Fresh
 from discogrid_coordinator.locality import (
     DEAR,
     HOLDERS_MAX,
-    INPUT_BYTES_MIN,
     LINE_BYTES_S,
     NEAR_MAX,
     AtHome,
@@ -96,11 +95,10 @@ def test_an_agent_that_runs_a_task_of_the_job_has_what_it_needs() -> None:
 
 
 def test_tasks_are_at_home_where_it_pays() -> None:
-    sizes = [LARGE, LARGE, INPUT_BYTES_MIN - 1, LARGE]
-    holders = {0: [ATTIC], 1: [ATTIC, BARN], 2: [ATTIC], 3: [BARN] * (HOLDERS_MAX + 1)}
-    assert at_home(sizes, holders, ()) == {ATTIC: (0, 1), BARN: (1, *[3] * HOLDERS_MAX)}
-    assert at_home(sizes, holders, (10.0, 20.0, 1.0, 3600.0)) == {ATTIC: (1, 0), BARN: (1,)}
-    assert at_home(sizes, {}, ()) == {}
+    inputs = {0: (LARGE, [ATTIC]), 1: (LARGE, [ATTIC, BARN]), 3: (LARGE, [BARN] * (HOLDERS_MAX + 1))}
+    assert at_home(inputs, ()) == {ATTIC: (0, 1), BARN: (1, *[3] * HOLDERS_MAX)}
+    assert at_home(inputs, (10.0, 20.0, 1.0, 3600.0)) == {ATTIC: (1, 0), BARN: (1,)}
+    assert at_home({}, ()) == {}
 
 
 def test_what_is_at_home_is_taken_as_long_as_it_waits() -> None:

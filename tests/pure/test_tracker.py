@@ -57,7 +57,7 @@ def test_who_has_a_blob_and_serves_others_is_known() -> None:
     for agent in (A, B, E):
         of.held(agent, TREE, 0.0)
     of.dropped(A, TREE, 1.0)
-    assert (of.holders(TREE), of.holders(FILM)) == ((B,), ())
+    assert (of.holders(TREE), of.holders(FILM), len(of)) == ((B,), (), 1)
 
 
 def test_who_has_the_fewest_uploads_of_other_blobs_is_named_first() -> None:
