@@ -16,17 +16,24 @@ LENGTH_BYTES = 4
 READ_BYTES = 1 << 18
 
 
-class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
-    """To a worker, first: the function that all calls are of, and what is to be called once before them, if anything."""
+class Start(msgspec.Struct, frozen=True, array_like=True, tag="start"):
+    """To a worker, once and first: what is to be called before everything else; empty: nothing."""
 
-    function: bytes
     initializer: bytes = b""
 
 
+class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+    """To a worker: a function, as `functions` packs it, and the number by which calls name it. It is opened at its first call."""
+
+    function: int
+    content: bytes
+
+
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One call: its number in the job, and pickle of its positional and keyword arguments."""
+    """One call: its number in the job, that of its function, and pickle of its positional and keyword arguments."""
 
     number: int
+    function: int
     arguments: bytes
 
 
@@ -36,8 +43,8 @@ class Calls(msgspec.Struct, frozen=True, array_like=True, tag="calls"):
     calls: tuple[Call, ...]
 
 
-class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
-    """From a worker: it is ready for calls; or it is not, and `raised` says why, as `exceptions` packs it."""
+class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+    """From a worker: it is ready for calls; or it is not, and ends: `raised` says why, as `exceptions` packs it."""
 
     raised: bytes = b""
 
@@ -58,8 +65,8 @@ class Raised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
     error: bytes
 
 
-ToWorker = Open | Calls
-FromWorker = Opened | Returned | Raised
+ToWorker = Start | Open | Calls
+FromWorker = Started | Returned | Raised
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -1,4 +1,4 @@
-"""A process that holds one function and runs calls of it, one after the other, until its pipe ends.
+"""A process that holds functions and runs calls of them, one after the other, until its pipe ends.
 
 Each result leaves as soon as it is there, so that a process that dies has lost the one call that it ran. What a call
 prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX`, two numbers of open
@@ -21,9 +21,10 @@ from discogrid.calls.frames import (
     Call,
     Calls,
     Open,
-    Opened,
     Raised,
     Returned,
+    Start,
+    Started,
     frame,
     read_all,
     to_worker,
@@ -38,30 +39,49 @@ class ResultTooLarge(DiscogridError):
     """A call returned more than can be sent back."""
 
 
+class Functions:
+    """What calls may name. A function that cannot be opened is an error of each call that names it, and of no other."""
+
+    def __init__(self) -> None:
+        self._packed: dict[int, bytes] = {}
+        self._open: dict[int, Callable[..., Any]] = {}
+
+    def add(self, said: Open) -> None:
+        """Keep one for its first call."""
+        self._packed[said.function] = said.content
+
+    def get(self, number: int) -> Callable[..., Any]:
+        """The function of this number; whatever its modules raise when they are imported."""
+        function = self._open.get(number)
+        if function is None:
+            function = self._open[number] = functions.unpack(functions.read(self._packed[number]))
+        return function
+
+
 def serve(inbox: int, outbox: int) -> None:
     """Run whatever comes through `inbox`, and say what came of it through `outbox`."""
-    function: Callable[..., Any] | None = None
+    known = Functions()
     for body in read_all(inbox):
         match to_worker(body):
-            case Open() as said:
-                try:
-                    function = _opened(said)
-                except BaseException as error:  # noqa: BLE001 (the caller's code, which may raise anything)
-                    write_all(outbox, frame(Opened(exceptions.pack(error))))
+            case Start(initializer):
+                raised = _started(initializer)
+                write_all(outbox, frame(Started(raised)))
+                if raised:
                     return
-                gc.freeze()  # what was imported stays
-                write_all(outbox, frame(Opened()))
+            case Open() as said:
+                known.add(said)
             case Calls(calls):
-                assert function is not None, "calls come after what they are of"
                 for call in calls:
-                    write_all(outbox, frame(run(function, call)))
+                    write_all(outbox, frame(run(known, call)))
 
 
-def run(function: Callable[..., Any], call: Call) -> Returned | Raised:
+def run(known: Functions, call: Call) -> Returned | Raised:
     """Run one call, whatever it does."""
     start = time.perf_counter()
     try:
+        function = known.get(call.function)
         arguments, keywords = pickle.loads(call.arguments)  # noqa: S301 (signed by who is to run code here)
+        start = time.perf_counter()
         value = function(*arguments, **keywords)
         seconds = time.perf_counter() - start
         said = codec.dumps(value)
@@ -78,12 +98,17 @@ def run(function: Callable[..., Any], call: Call) -> Returned | Raised:
     return Returned(call.number, seconds, said)
 
 
-def _opened(said: Open) -> Callable[..., Any]:
-    function = functions.unpack(functions.read(said.function))
-    if said.initializer:
-        functions.unpack(functions.read(said.initializer))()
-        _flush()
-    return function
+def _started(initializer: bytes) -> bytes:
+    """What the initializer raised, packed; empty when it raised nothing."""
+    if initializer:
+        try:
+            functions.unpack(functions.read(initializer))()
+        except BaseException as error:  # noqa: BLE001 (the caller's code, which may raise anything)
+            return exceptions.pack(error)
+        finally:
+            _flush()
+    gc.freeze()  # what was imported stays
+    return b""
 
 
 def _without_us(error: BaseException) -> BaseException:

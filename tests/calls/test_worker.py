@@ -20,10 +20,11 @@ from discogrid.calls.frames import (
     Calls,
     FromWorker,
     Open,
-    Opened,
     Raised,
     Reader,
     Returned,
+    Start,
+    Started,
     frame,
     from_worker,
     to_worker,
@@ -72,15 +73,15 @@ class Worker:
             for body in reader.feed(piece):
                 yield from_worker(body)
 
-    def open(self, function: Callable[..., Any], initializer: Callable[[], object] | None = None) -> Opened:
+    def open(self, function: Callable[..., Any], initializer: Callable[[], object] | None = None) -> Started:
         packed = functions.pack(initializer) if initializer else b""
-        write_all(self.to, frame(Open(functions.pack(function), packed)))
+        write_all(self.to, frame(Start(packed)) + frame(Open(0, functions.pack(function))))
         answer = next(self.frames)
-        assert isinstance(answer, Opened)
+        assert isinstance(answer, Started)
         return answer
 
     def send(self, *arguments: tuple[Any, ...]) -> None:
-        calls = tuple(Call(number, pickle.dumps((values, {}))) for number, values in enumerate(arguments))
+        calls = tuple(Call(number, 0, pickle.dumps((values, {}))) for number, values in enumerate(arguments))
         write_all(self.to, frame(Calls(calls)))
 
     def results(self, *arguments: tuple[Any, ...]) -> list[Any]:
@@ -118,7 +119,7 @@ def double(number: int) -> int:
 
 
 def test_calls_come_back_in_order_with_what_they_returned(worker: Worker) -> None:
-    assert worker.open(double) == Opened()
+    assert worker.open(double) == Started()
     assert worker.results((1,), (2,), ("a",)) == [2, 4, "aa"]
     assert worker.results((5,)) == [10]
     assert worker.printed() == ""
@@ -215,24 +216,33 @@ def test_the_initializer_runs_once_before_all_calls(worker: Worker) -> None:
 
         return builtins.started  # type: ignore[attr-defined]
 
-    assert worker.open(work, start) == Opened()
+    assert worker.open(work, start) == Started()
     assert worker.results((0,), (0,)) == [1, 1]
 
 
-def test_an_initializer_or_a_function_that_fails_is_told_and_ends_the_worker(tmp_path: Path) -> None:
+def test_an_initializer_that_fails_is_told_and_ends_the_worker(worker: Worker) -> None:
     def start() -> None:
         raise ValueError("no start")
 
-    with Worker(tmp_path) as worker:
-        error = exceptions.unpack(worker.open(double, start).raised, trusted=True)
-        assert repr(error) == "ValueError('no start')"
-        assert worker.process.wait(30) == 0
-    with Worker(tmp_path) as worker:
-        broken = functions.Parcel((3, 11), "work", b"\x80\x05cno_such_module\nwork\n.", {}, {})
-        write_all(worker.to, frame(Open(msgspec.msgpack.encode(broken))))
-        answer = next(worker.frames)
-        assert isinstance(answer, Opened)
-        assert isinstance(exceptions.unpack(answer.raised, trusted=False), ModuleNotFoundError)
+    error = exceptions.unpack(worker.open(double, start).raised, trusted=True)
+    assert repr(error) == "ValueError('no start')"
+    assert worker.process.wait(30) == 0
+
+
+def test_a_function_that_cannot_be_opened_is_an_error_of_its_calls_alone(worker: Worker) -> None:
+    worker.open(double)
+    broken = functions.Parcel((3, 11), "work", b"\x80\x05cno_such_module\nwork\n.", {}, {})
+    write_all(worker.to, frame(Open(1, msgspec.msgpack.encode(broken))))
+    arguments = pickle.dumps(((4,), {}))
+    calls = tuple(Call(number, function, arguments) for number, function in enumerate((1, 0, 1, 2)))
+    write_all(worker.to, frame(Calls(calls)))
+    first, second, third, unknown = (next(worker.frames) for _ in calls)
+    for failed in (first, third):
+        assert isinstance(failed, Raised)
+        assert isinstance(exceptions.unpack(failed.error, trusted=False), ModuleNotFoundError)
+    assert isinstance(second, Returned)
+    assert codec.loads(second.value, trusted=False) == 8
+    assert isinstance(unknown, Raised)
 
 
 def test_modules_of_the_caller_come_along(
@@ -255,7 +265,7 @@ def test_keywords_and_large_values_go_both_ways(worker: Worker) -> None:
 
     worker.open(work)
     content = os.urandom(1 << 20)
-    write_all(worker.to, frame(Calls((Call(7, pickle.dumps(((content,), {"times": 3}))),))))
+    write_all(worker.to, frame(Calls((Call(7, 0, pickle.dumps(((content,), {"times": 3}))),))))
     said = next(worker.frames)
     assert isinstance(said, Returned)
     assert (said.number, codec.loads(said.value, trusted=False)) == (7, content * 3)
@@ -274,7 +284,7 @@ def test_what_cannot_be_sent_back_is_an_error_of_that_call_alone(worker: Worker)
 
 
 def test_a_frame_comes_together_from_any_pieces() -> None:
-    said: list[FromWorker] = [Opened(), Returned(1, 0.5, b"x" * 1000), Raised(2, 0.1, b"y")]
+    said: list[FromWorker] = [Started(), Returned(1, 0.5, b"x" * 1000), Raised(2, 0.1, b"y")]
     content = b"".join(frame(one) for one in said)
     for size in (1, 3, 700, len(content)):
         reader = Reader()
@@ -289,4 +299,4 @@ def test_a_worker_that_lies_is_refused() -> None:
         with pytest.raises(WireError):
             from_worker(body)
     with pytest.raises(WireError):
-        to_worker(frame(Opened())[4:])
+        to_worker(frame(Started())[4:])

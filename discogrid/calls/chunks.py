@@ -1,0 +1,70 @@
+"""How many calls travel together: so many that what a chunk costs is small, so few that no worker waits for another. Pure.
+
+A chunk costs about a millisecond on its way through a grid, whatever is in it. So calls of which many fit into CHUNK_S
+go together, by the run times of those that have come back; and towards the end, where it is known, chunks get smaller
+(guided self-scheduling, Polychronopoulos and Kuck 1987), so that the last ones end together.
+"""
+
+from math import ceil
+
+CHUNK_S = 0.1
+"""Calls that take so long together go in one chunk: a hundred times what it costs."""
+CHUNK_CALLS_MAX = 4096
+GROWTH = 8
+"""A chunk has at most so many times the calls of the largest before it: the first results may have been the quick ones."""
+SHARES = 2
+"""A chunk takes at most one part in so many, for each slot, of what is known to be left."""
+AHEAD = 2
+"""Chunks that are under way for each slot: one runs, one is there when that ends."""
+WEIGHT = 0.3
+"""Of the newest chunk in the mean run time."""
+
+
+class Chunker:
+    """Sizes of the chunks of one function's calls. It is told of what leaves and comes back, and asked before each chunk."""
+
+    def __init__(self, size: int | None = None) -> None:
+        """`size` calls a chunk, where the caller has said so."""
+        self._fixed = size
+        self._mean_s: float | None = None
+        self._largest = 0  # chunk that has come back
+        self.under_way = 0  # chunks
+
+    def next(self, waiting: int, slots: int, *, more: bool) -> int:
+        """How many of the `waiting` calls go next; 0: none as long as enough is under way.
+
+        `slots` run calls at a time; `more` says that calls may follow those that wait, so that the end is not known.
+        """
+        slots = max(1, slots)
+        if not waiting or self.under_way >= AHEAD * slots:
+            return 0
+        if self._fixed is not None:
+            return min(waiting, self._fixed)
+        size = self._worth()
+        if not more:
+            size = min(size, ceil(waiting / (SHARES * slots)))
+        return max(1, min(size, waiting))
+
+    def sent(self) -> None:
+        """A chunk has left."""
+        self.under_way += 1
+
+    def lost(self) -> None:
+        """A chunk is over, and nothing was learnt from it."""
+        self.under_way -= 1
+
+    def returned(self, calls: int, seconds: float) -> None:
+        """A chunk has come back, whose `calls` ran so long together."""
+        self.under_way -= 1
+        if calls <= 0:
+            return
+        self._largest = max(self._largest, calls)
+        mean = max(0.0, seconds) / calls
+        self._mean_s = mean if self._mean_s is None else WEIGHT * mean + (1 - WEIGHT) * self._mean_s
+
+    def _worth(self) -> int:
+        """The calls that are worth a chunk, as far as that is known."""
+        if self._mean_s is None:
+            return 1
+        fitting = CHUNK_CALLS_MAX if self._mean_s <= 0.0 else int(CHUNK_S / self._mean_s)
+        return max(1, min(fitting, GROWTH * self._largest, CHUNK_CALLS_MAX))
