@@ -12,6 +12,10 @@ DiscogridError
 │   ├── SignatureRefused     an envelope was not signed by who it claims
 │   ├── PairingFailed        two machines could not be paired; nothing was joined
 │   └── HostileArchive       an archive would write where it must not
+├── CallLost                 a Python call has no result of its own
+│   ├── WorkerLost           the process that ran it died of it, or under it
+│   ├── TaskTimeout          it ran longer than it may
+│   └── OutOfMemory          it took more memory than it may
 ├── UntrustedResult          what a call returned could run code here, and its agent is not trusted with that
 ├── WireError                a peer sent bytes that are no message
 ├── BlobError                a blob cannot be stored, found or moved
@@ -110,6 +114,22 @@ class PairingFailed(IntegrityError):
 
 class HostileArchive(IntegrityError):
     """The archive would write outside its folder or is built to exhaust this machine; nothing was unpacked."""
+
+
+class CallLost(DiscogridError):
+    """The call has no result."""
+
+
+class WorkerLost(CallLost):
+    """The process that ran the call has died; the calls before and after it are not concerned."""
+
+
+class TaskTimeout(CallLost):
+    """The call ran longer than it may, and was ended."""
+
+
+class OutOfMemory(CallLost):
+    """The call took more memory than it may, and was ended."""
 
 
 class UntrustedResult(DiscogridError):

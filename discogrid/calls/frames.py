@@ -11,7 +11,8 @@ import msgspec
 
 from discogrid.errors import WireError
 
-FRAME_BYTES_MAX = 512 << 20  # with all that is in it
+FRAME_BYTES_MAX = 512 << 20  # of what a worker is told, whose arguments are the caller's own
+ANSWER_BYTES_MAX = 64 << 20  # of what it says: more is not for a message
 LENGTH_BYTES = 4
 READ_BYTES = 1 << 18
 
@@ -83,8 +84,9 @@ def frame(said: ToWorker | FromWorker) -> bytes:
 
 @dataclass(slots=True)
 class Reader:
-    """Puts frames together from the pieces that a pipe gives."""
+    """Puts frames together from the pieces that a pipe gives; none is longer than `most` bytes."""
 
+    most: int = FRAME_BYTES_MAX
     _rest: bytearray = field(default_factory=bytearray)
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
@@ -94,8 +96,8 @@ class Reader:
         start = 0
         while len(rest) - start >= LENGTH_BYTES:
             length = int.from_bytes(rest[start : start + LENGTH_BYTES], "little")
-            if length > FRAME_BYTES_MAX:
-                raise WireError(f"a frame of {length} bytes is over {FRAME_BYTES_MAX}")
+            if length > self.most:
+                raise WireError(f"a frame of {length} bytes is over {self.most}")
             end = start + LENGTH_BYTES + length
             if len(rest) < end:
                 break

@@ -1,8 +1,8 @@
 """A process that holds functions and runs calls of them, one after the other, until its pipe ends.
 
 Each result leaves as soon as it is there, so that a process that dies has lost the one call that it ran. What a call
-prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX`, two numbers of open
-pipes.
+prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX`, two named pipes,
+which it removes: below the folder of temporary files, unless the names are absolute.
 """
 
 import contextlib
@@ -10,14 +10,16 @@ import gc
 import os
 import pickle
 import signal
+import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 from discogrid.calls import codec, exceptions, functions
 from discogrid.calls.frames import (
-    FRAME_BYTES_MAX,
+    ANSWER_BYTES_MAX,
     Call,
     Calls,
     Open,
@@ -32,7 +34,7 @@ from discogrid.calls.frames import (
 )
 from discogrid.errors import DiscogridError
 
-RESULT_BYTES_MAX = FRAME_BYTES_MAX // 2
+RESULT_BYTES_MAX = ANSWER_BYTES_MAX - (1 << 20)
 
 
 class ResultTooLarge(DiscogridError):
@@ -127,10 +129,15 @@ def _flush() -> None:
 
 def main() -> None:
     """Serve the two pipes named on the command line."""
-    inbox, outbox = map(int, sys.argv[1:])
+    names = [os.path.join(tempfile.gettempdir(), name) for name in sys.argv[1:]]
+    inbox, outbox = (
+        os.open(names[0], os.O_RDONLY),
+        os.open(names[1], os.O_WRONLY),
+    )  # nobody whom a call starts has them
+    for name in names:
+        if stat.S_ISFIFO(os.lstat(name).st_mode):
+            os.unlink(name)  # calls are to find an empty folder
     sys.argv = [""]
-    for pipe in (inbox, outbox):
-        os.set_inheritable(pipe, False)  # nobody whom a call starts is to have them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's business
     serve(inbox, outbox)
 

@@ -43,7 +43,7 @@ class Worker:
         self.back, outbox = os.pipe()
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "discogrid.calls.worker", str(inbox), str(outbox)],
+            [sys.executable, "-m", "discogrid.calls.worker", f"/dev/fd/{inbox}", f"/dev/fd/{outbox}"],
             pass_fds=(inbox, outbox),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

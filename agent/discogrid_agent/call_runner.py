@@ -1,0 +1,155 @@
+"""Runs calls of one job to their ends, whatever they do to the worker that runs them.
+
+A worker answers each call as soon as it has an answer, so that whoever is next when it dies was the one it died of. That
+one is tried once more, since the kernel may have taken another's place for its; the others never notice.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from discogrid.calls import exceptions
+from discogrid.calls.frames import Call, Open, Raised, Returned
+from discogrid.errors import CallLost, OutOfMemory, SandboxError, TaskTimeout, WorkerLost
+from discogrid_agent.call_worker import CallWorker
+from discogrid_agent.sandbox.box import BoxEnd
+
+TRIES_MAX: Final = 2  # of a call under which its worker dies
+
+Answer = Returned | Raised
+StartWorker = Callable[[], Awaitable[CallWorker]]
+
+
+@dataclass(slots=True)
+class _Current:
+    """A worker that has started, what it was given, and how much it has done."""
+
+    worker: CallWorker
+    functions: set[int]
+    calls: int = 0
+
+
+class CallRunner:
+    """One worker at a time, started when there is a call for it. Chunks come one after the other."""
+
+    def __init__(
+        self, start: StartWorker, *, seconds: float | None = None, calls_max: int | None = None
+    ) -> None:
+        """`start` makes a worker; a call may run for `seconds`; a worker ends after `calls_max` calls."""
+        self._start = start
+        self._seconds = seconds
+        self._calls_max = calls_max
+        self._current: _Current | None = None
+
+    async def run(
+        self, functions: Mapping[int, bytes], calls: Sequence[Call], on_answer: Callable[[Answer], None]
+    ) -> None:
+        """Answer each call once, in order. `functions` are all that they name, packed. Cancelled, it ends the worker."""
+        left = deque(calls)
+        tries: dict[int, int] = {}
+        try:
+            while left:
+                current = await self._ready()
+                if isinstance(current, bytes):
+                    for call in left:
+                        on_answer(Raised(call.number, 0.0, current))
+                    return
+                error = await self._feed(current, functions, left, on_answer)
+                if error is None:
+                    continue
+                culprit = left[0].number
+                tries[culprit] = tries.get(culprit, 0) + 1
+                if tries[culprit] >= TRIES_MAX or not isinstance(error, WorkerLost):
+                    left.popleft()
+                    on_answer(Raised(culprit, 0.0, exceptions.pack(error)))
+        except BaseException:
+            await self.close(at_once=True)
+            raise
+
+    async def close(self, *, at_once: bool = False) -> None:
+        """No more calls: let the worker end, or end it."""
+        current, self._current = self._current, None
+        if current is not None:
+            if at_once:
+                current.worker.kill()
+            await current.worker.stop()
+
+    async def _ready(self) -> _Current | bytes:
+        """A worker that takes calls; or what its initializer raised, packed."""
+        if self._current is not None:
+            return self._current
+        worker = await self._start()
+        started = await worker.ready()
+        if started is None:
+            end = await worker.stop()
+            raise SandboxError(f"A worker for calls did not start: {_how(end)}.")
+        if started.raised:
+            await worker.stop()
+            return started.raised
+        self._current = _Current(worker, set())
+        return self._current
+
+    async def _feed(
+        self,
+        current: _Current,
+        functions: Mapping[int, bytes],
+        left: deque[Call],
+        on_answer: Callable[[Answer], None],
+    ) -> CallLost | None:
+        """Let the worker answer what is left, or as much as it may; why it ended before the answer to the next one, if so."""
+        part = list(left)[: None if self._calls_max is None else self._calls_max - current.calls]
+        unknown = {call.function for call in part} - current.functions
+        current.functions |= unknown
+        opens = [Open(number, functions[number]) for number in sorted(unknown)]
+        giving = asyncio.ensure_future(current.worker.give(opens, part))
+        try:
+            for call in part:
+                answer = await self._answer(current, call)
+                if isinstance(answer, CallLost):
+                    return answer
+                left.popleft()
+                current.calls += 1
+                on_answer(answer)
+        finally:
+            giving.cancel()
+            await asyncio.wait((giving,))
+        if self._calls_max is not None and current.calls >= self._calls_max:
+            await self.close()
+        return None
+
+    async def _answer(self, current: _Current, call: Call) -> Answer | CallLost:
+        """The worker's answer to this call, which is its next; if there is none, it has ended."""
+        timed_out = False
+        answer = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await current.worker.answer()
+        except TimeoutError:
+            timed_out = True
+        if answer is not None and answer.number == call.number:
+            return answer
+        self._current = None
+        current.worker.kill()
+        end = await current.worker.ended
+        if timed_out:
+            return TaskTimeout(
+                f"call {call.number} ran longer than {self._seconds:g} s, and was ended",
+                fix="Give it more time, or less to do.",
+            )
+        if end.ran_out:
+            return OutOfMemory(
+                f"call {call.number} took more memory than it may, and was ended",
+                fix="Ask for more memory, or let it work in parts.",
+            )
+        return WorkerLost(
+            f"the process that ran call {call.number} has died: {_how(end)}",
+            why="The call, or a library that it uses, ended it: a crash, os._exit, a signal.",
+        )
+
+
+def _how(end: BoxEnd) -> str:
+    if end.exit is None:
+        return "it never ran"
+    return f"signal {-end.exit}" if end.exit < 0 else f"exit code {end.exit}"

@@ -1,0 +1,230 @@
+"""A worker of Python calls in its box: a process that lives as long as its job has calls for it.
+
+It is fed and heard over two named pipes in its folder. Whatever runs there may write to them, and die at any moment: this
+side believes no more than that a call of its own making was answered with some bytes.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import discogrid
+from discogrid.calls.frames import (
+    ANSWER_BYTES_MAX,
+    READ_BYTES,
+    Call,
+    Calls,
+    FromWorker,
+    Open,
+    Raised,
+    Reader,
+    Returned,
+    Start,
+    Started,
+    frame,
+    from_worker,
+)
+from discogrid.errors import WireError
+from discogrid.types import Limits
+from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
+from discogrid_agent.work_folder import WorkFolder
+
+INBOX: Final = ".discogrid-calls"
+OUTBOX: Final = ".discogrid-results"
+HEARD_MAX: Final = 1024  # answers that wait here to be taken; then its pipe fills, and it waits
+STOP_S: Final = 2.0  # that a worker without calls has to end by itself
+
+
+class CallWorker:
+    """One process in one box. One task of the event loop uses it at a time."""
+
+    def __init__(self, boxed: Boxed, inbox: int, outbox: int) -> None:
+        """Use `start`."""
+        self._boxed = boxed
+        self._inbox = inbox
+        self._outbox = outbox
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader(ANSWER_BYTES_MAX)
+        self._heard: deque[FromWorker] = deque()
+        self._over = False  # its pipe has ended, or what it says cannot be read
+        self._news = asyncio.Event()
+        self._listening = False
+        self._first = b""
+        self._listen()
+        boxed.ended.add_done_callback(lambda _: self._hang_up())
+
+    @classmethod
+    def start(
+        cls, box: Box, work: WorkFolder, limits: Limits, stdout: int, stderr: int, initializer: bytes = b""
+    ) -> "CallWorker":
+        """Start one in a folder that is laid out; on the event loop's own thread. SandboxError, or OSError of the folder."""
+        inbox, outbox = _pipes(work.temporary, None if box.owner is None else (box.owner.uid, box.owner.gid))
+        try:
+            scene = Scene(
+                work=work.work,
+                temporary=work.temporary,
+                mounts=(),
+                command=(str(box.python), "-P", "-m", "discogrid.calls.worker", INBOX, OUTBOX),
+                environment={},
+                limits=limits,
+                stdout=stdout,
+                stderr=stderr,
+                shown=_shown(box),
+            )
+            worker = cls(box.start(scene), inbox, outbox)
+        except BaseException:
+            os.close(inbox)
+            os.close(outbox)
+            raise
+        worker._first = frame(Start(initializer))
+        return worker
+
+    @property
+    def ended(self) -> "asyncio.Future[BoxEnd]":
+        """Done when it and all that it has started are dead."""
+        return self._boxed.ended
+
+    async def ready(self) -> Started | None:
+        """How it has started; None when it has died of that."""
+        await self._send(self._first)
+        answer = await self._next()
+        return answer if isinstance(answer, Started) else None
+
+    async def give(self, functions: Sequence[Open], calls: Sequence[Call]) -> None:
+        """Let it have these; returns when its pipe has taken them. One that has died takes everything."""
+        content = [frame(said) for said in functions]
+        if calls:
+            content.append(frame(Calls(tuple(calls))))
+        await self._send(b"".join(content))
+
+    async def answer(self) -> Returned | Raised | None:
+        """Its next answer to a call; None when it is dead, or speaks nonsense, and there are no more."""
+        said = await self._next()
+        return said if isinstance(said, Returned | Raised) else None
+
+    def kill(self) -> None:
+        """End it and all that it has started, at once."""
+        self._boxed.kill()
+
+    async def stop(self) -> BoxEnd:
+        """No more calls: it may end by itself, and is ended after STOP_S."""
+        self._close_inbox()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                return await asyncio.shield(self._boxed.ended)
+        self._boxed.kill()
+        return await self._boxed.ended
+
+    # -- the pipes
+
+    async def _send(self, content: bytes) -> None:
+        left = memoryview(content)
+        while left and self._inbox >= 0 and not self._boxed.ended.done():
+            try:
+                left = left[os.write(self._inbox, left) :]
+            except BlockingIOError:
+                await self._writable()
+            except BrokenPipeError:
+                return
+
+    async def _writable(self) -> None:
+        """Until the pipe takes more, or nobody will read it any more."""
+        ready = self._loop.create_future()
+        self._loop.add_writer(self._inbox, _settle, ready)
+        try:
+            await asyncio.wait((ready, self._boxed.ended), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if self._inbox >= 0:
+                self._loop.remove_writer(self._inbox)
+
+    async def _next(self) -> FromWorker | None:
+        while not self._heard:
+            if self._over:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        said = self._heard.popleft()
+        if len(self._heard) < HEARD_MAX:
+            self._listen()
+        return said
+
+    def _listen(self) -> None:
+        if not self._listening and self._outbox >= 0:
+            self._loop.add_reader(self._outbox, self._read)
+            self._listening = True
+
+    def _read(self) -> None:
+        try:
+            piece = os.read(self._outbox, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not piece:
+            self._hang_up()
+            return
+        self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        try:
+            self._heard += map(from_worker, self._reader.feed(piece))
+        except WireError:
+            self._boxed.kill()
+            self._hang_up()
+            return
+        self._news.set()
+        if len(self._heard) >= HEARD_MAX and self._listening:
+            self._loop.remove_reader(self._outbox)
+            self._listening = False
+
+    def _hang_up(self) -> None:
+        """It will say nothing more: what it said before is still to be taken."""
+        if self._over:
+            return
+        self._over = True
+        if self._listening:
+            self._loop.remove_reader(self._outbox)
+            self._listening = False
+        with suppress(BlockingIOError, WireError):
+            while piece := os.read(self._outbox, READ_BYTES):
+                self._heard += map(from_worker, self._reader.feed(piece))
+        os.close(self._outbox)
+        self._outbox = -1
+        self._close_inbox()
+        self._news.set()
+
+    def _close_inbox(self) -> None:
+        if self._inbox >= 0:
+            self._loop.remove_writer(self._inbox)
+            os.close(self._inbox)
+            self._inbox = -1
+
+
+def _settle(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _pipes(folder: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
+    """Two named pipes, and this side's ends of them: to write, to read."""
+    flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    for name in (INBOX, OUTBOX):
+        os.mkfifo(folder / name, 0o600)
+        if owner is not None:
+            os.chown(folder / name, *owner, follow_symlinks=False)
+    # Open for both, so that neither side waits for the other one to come.
+    inbox = os.open(folder / INBOX, os.O_RDWR | flags)
+    try:
+        return inbox, os.open(folder / OUTBOX, os.O_RDONLY | flags)
+    except BaseException:
+        os.close(inbox)
+        raise
+
+
+def _shown(box: Box) -> tuple[Path, ...]:
+    """What of discogrid itself a box has to show: nothing where it is installed beside what a task may import."""
+    package = Path(discogrid.__file__).parent
+    beside = package.parent.name == "site-packages"
+    return () if beside or box.level.rank == 0 else (package,)
