@@ -80,7 +80,7 @@ def pack(function: Callable[..., Any]) -> bytes:
             why=", ".join(f"{heavy.name}: {heavy.size} bytes" for heavy in heavy_parts(function)),
             fix="Give large objects as arguments.",
         )
-    parcel = Parcel(sys.version_info[:2], name, body, own_modules(strings_in(body)), _texts_of(files))
+    parcel = Parcel(sys.version_info[:2], name, body, modules_for(body), _texts_of(files))
     return msgspec.msgpack.encode(parcel)
 
 
@@ -149,6 +149,23 @@ def _texts_of(files: set[str]) -> dict[str, str]:
 def strings_in(body: bytes) -> set[str]:
     """All texts in a pickle: among them the modules that it names, and those that a function in it imports when it runs."""
     return {value for _, value, _ in pickletools.genops(body) if isinstance(value, str)}
+
+
+def modules_for(body: bytes) -> dict[str, Source]:
+    """What a function of this pickle needs, and what else of the caller's own is loaded: its arguments may be of that."""
+    needed = own_modules(strings_in(body))
+    size = sum(len(source.text) for source in needed.values())
+    for name in list(sys.modules):
+        if name in needed or len(needed) >= MODULES_MAX:
+            continue
+        try:
+            source = _own_source(name)
+        except (InputError, OSError):
+            continue  # a function that needs it says so
+        if source is not None and size + len(source.text) <= SOURCES_BYTES_MAX:
+            needed[name] = source
+            size += len(source.text)
+    return needed
 
 
 def own_modules(names: set[str]) -> dict[str, Source]:

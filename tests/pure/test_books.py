@@ -268,6 +268,7 @@ def test_whatever_comes_late_for_a_closed_job_changes_nothing() -> None:
         events.StartTasks(ATTIC, run("k3f9", 2, 3)),
         events.Requeue(attempt("k3f9", 2), "late"),
         events.StartJob(JOB),
+        events.ExtendJob(JOB, 5, 6),
     ):
         grid.books.apply(late, 60.0)
     grid.books.close(JOB)
