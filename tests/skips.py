@@ -14,6 +14,7 @@ ONLY_ROOT: Final = "only root can do this"
 NO_LANDLOCK: Final = "this kernel has no Landlock"
 NO_FFMPEG: Final = "this machine has no ffmpeg, and imageio-ffmpeg is not installed"
 ONE_CORE: Final = "this machine has one core"
+NO_SUITE: Final = "this Python ships no tests of its own (on Debian: apt install libpython3-testsuite)"
 NO_UPLINK: Final = "tasks cannot have networks here: slirp4netns or the right to open /dev/net/tun is missing"
 
 
@@ -27,7 +28,12 @@ def is_failure(reason: str, release: str, *, root: bool, cores: int) -> bool:
     """Whether a test may not be skipped for this reason here."""
     if not on_debian_12(release):
         return False
-    due = {NO_LICENCE, *([] if root else [ONLY_ROOT, NO_UPLINK]), *([ONE_CORE] if cores == 1 else [])}
+    due = {
+        NO_LICENCE,
+        NO_SUITE,
+        *([] if root else [ONLY_ROOT, NO_UPLINK]),
+        *([ONE_CORE] if cores == 1 else []),
+    }
     return reason.removeprefix("Skipped: ") not in due
 
 

@@ -30,19 +30,6 @@ class Raised(msgspec.Struct, frozen=True, array_like=True):
     itself: bytes
 
 
-class RemoteTraceback(Exception):
-    """Where a call raised what it raised: the traceback of that process, as text."""
-
-    def __init__(self, text: str) -> None:
-        """The text is all there is of it."""
-        self.text = text
-        super().__init__(text)
-
-    def __str__(self) -> str:
-        """Set apart from the traceback that it stands above."""
-        return f'\n"""\n{self.text}"""'
-
-
 class RemoteError(Exception):
     """A call raised an exception of a class that is not known here; its name and text are in the message."""
 
@@ -85,7 +72,9 @@ def unpack(
     for line in (*said.notes, *([note] if note else [])):
         if line not in getattr(made, "__notes__", ()):
             made.add_note(line)
-    made.__cause__ = RemoteTraceback(said.traceback)
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # what programs look for
+
+    made.__cause__ = RemoteTraceback(f'\n"""\n{said.traceback}"""')
     return made
 
 

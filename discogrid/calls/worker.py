@@ -86,7 +86,7 @@ def run(known: Functions, call: Call) -> Returned | Raised:
         start = time.perf_counter()
         value = function(*arguments, **keywords)
         seconds = time.perf_counter() - start
-        said = codec.dumps(value)
+        said = _said(value)
         if len(said) > RESULT_BYTES_MAX:
             raise ResultTooLarge(  # noqa: TRY301
                 f"a call returned {len(said)} bytes; {RESULT_BYTES_MAX} can be sent back",
@@ -98,6 +98,15 @@ def run(known: Functions, call: Call) -> Returned | Raised:
     finally:
         _flush()
     return Returned(call.number, seconds, said)
+
+
+def _said(value: object) -> bytes:
+    try:
+        return codec.dumps(value)
+    except Exception as error:
+        from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # what programs look for
+
+        raise MaybeEncodingError(error, value) from error
 
 
 def _started(initializer: bytes) -> bytes:

@@ -1,0 +1,381 @@
+"""Brings calls to whoever runs them, in chunks, and their answers to whoever waits for them.
+
+One thread takes calls from where they come from, in the order in which these were handed in, and no faster than they are
+run: an endless iterable is read as its results are taken. Answers come on the line's own thread.
+"""
+
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from discogrid.calls import codec, exceptions, functions
+from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
+from discogrid.calls.frames import Call, Raised, Returned
+from discogrid.errors import DiscogridError
+
+MAIN_MARKS = (b"__main__",)  # in pickle: something that the other side has no module for
+
+Answer = Returned | Raised
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+class Line(Protocol):
+    """What carries chunks to workers. It says what came of them by `Dispatcher.answered`, on a thread of its own."""
+
+    @property
+    def slots(self) -> int:
+        """How many calls run at a time there, as far as is known now."""
+
+    def open(self, function: int, content: bytes) -> None:
+        """A function, as `functions` packs it, before the first call of it."""
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """A chunk of calls of one function, to be run in this order."""
+
+    def close(self) -> None:
+        """No more chunks; what is under way goes on."""
+
+    def terminate(self) -> None:
+        """End everything at once. Nothing is answered from now on."""
+
+    def join(self) -> None:
+        """Wait until everything there has ended."""
+
+
+class Sink(Protocol):
+    """Who waits for answers. Its methods are called on the line's thread or the feeding one, and must not block."""
+
+    def room(self, made: int) -> int:
+        """How many more calls may be made, after so many, before some of their answers are taken."""
+
+    def returned(self, index: int, value: Any) -> None:
+        """What the call of this index returned."""
+
+    def raised(self, index: int, error: BaseException) -> None:
+        """What the call of this index raised."""
+
+    def exhausted(self, calls: int, error: BaseException | None) -> None:
+        """There are so many calls in all; `error` is what ended the iterable they came from before its end."""
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """Where calls of one function come from. `length` is how many are left, None where nobody knows."""
+
+    function: Callable[..., Any]
+    arguments: Iterator[Arguments]
+    sink: Sink
+    length: int | None = None
+    size: int | None = None  # of a chunk, where the caller has said so
+    made: int = 0  # calls
+
+    def is_like(self, other: "Source") -> bool:
+        """Whether its calls may travel with those of the other one."""
+        return self.function is other.function and self.size == other.size and self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many calls may be made now."""
+        return self.sink.room(self.made)
+
+
+@dataclass(slots=True, eq=False)
+class _Function:
+    """A function that is known at the other side."""
+
+    number: int
+    itself: Callable[..., Any]  # kept: its id is its name here
+    modules: tuple[str, ...]
+    chunkers: dict[int | None, Chunker] = field(default_factory=dict)  # by the size that was asked for
+
+    def chunker(self, size: int | None) -> Chunker:
+        return self.chunkers.setdefault(size, Chunker(size))
+
+
+@dataclass(slots=True, eq=False)
+class _Chunk:
+    """Calls that left together."""
+
+    chunker: Chunker
+    calls: int
+    left: int
+    modules: tuple[str, ...]
+    seconds: float = 0.0
+
+
+class Dispatcher:
+    """Everything is for any thread."""
+
+    def __init__(
+        self,
+        line: Callable[["Dispatcher"], Line],
+        *,
+        trusted: bool,
+        note: Callable[[int], str] = lambda _: "",
+    ) -> None:
+        """`line` makes the line for this dispatcher; `trusted`: its answers may be pickle; `note` is added to what a call raised."""
+        self._trusted = trusted
+        self._note = note
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._sources: deque[Source] = deque()
+        self._functions: dict[int, _Function] = {}
+        self._pending: dict[int, tuple[Sink, int, _Chunk]] = {}
+        self._calls = 0
+        self._feeding = False  # the thread has taken calls that have not left yet
+        self._closed = False
+        self._over: BaseException | None = None
+        self._line = line(self)
+        self._thread = threading.Thread(target=self._feed, name="discogrid-calls", daemon=True)
+        self._thread.start()
+
+    def put(self, source: Source) -> None:
+        """Make these calls, after all that were handed in before. RuntimeError when it is closed."""
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("no more calls are taken")
+            self._sources.append(source)
+            self._changed.notify_all()
+
+    def took(self) -> None:
+        """Somebody has taken answers: there is room for more calls."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def slots_changed(self) -> None:
+        """The line runs more or fewer calls at a time than before."""
+        self.took()
+
+    def close(self) -> None:
+        """Take no more calls; those that were handed in are made, whether or not their answers are taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def terminate(self, error: BaseException) -> None:
+        """End everything; whoever waits is told of this error."""
+        with self._changed:
+            if self._over is not None:
+                return
+            self._closed, self._over = True, error
+            waiting = list(self._pending.values())
+            sources = list(self._sources)
+            self._pending.clear()
+            self._sources.clear()
+            self._changed.notify_all()
+        self._line.terminate()
+        for sink, index, _ in waiting:
+            sink.raised(index, error)
+        for source in sources:
+            source.sink.exhausted(source.made, error)
+
+    def join(self) -> None:
+        """Wait until all calls are answered and the line has ended. Only once it is closed or terminated."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over is not None or self._idle)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._line.join()
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """From the line: what has come of some calls. An answer that nobody waits for is passed over."""
+        for answer in answers:
+            with self._lock:
+                waiting = self._pending.pop(answer.number, None)
+            if waiting is not None:
+                self._deliver(answer, *waiting)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _deliver(self, answer: Answer, sink: Sink, index: int, chunk: _Chunk) -> None:
+        chunk.left -= 1
+        chunk.seconds += answer.seconds
+        if not chunk.left:
+            with self._lock:
+                chunk.chunker.returned(chunk.calls, chunk.seconds)
+        try:
+            if isinstance(answer, Returned):
+                value = codec.loads(answer.value, trusted=self._trusted, modules=chunk.modules)
+            else:
+                error = exceptions.unpack(
+                    answer.error,
+                    trusted=self._trusted,
+                    modules=chunk.modules,
+                    note=self._note(answer.number),
+                )
+                sink.raised(index, error)
+                return
+        except Exception as error:  # noqa: BLE001 (a class of the caller's may refuse to be unpickled)
+            sink.raised(index, error)
+            return
+        sink.returned(index, value)
+
+    # -- the thread that feeds
+
+    @property
+    def _idle(self) -> bool:
+        return not self._sources and not self._pending and not self._feeding
+
+    def _feed(self) -> None:
+        while True:
+            with self._changed:
+                self._feeding = False
+                self._changed.notify_all()
+                due = None
+                while self._over is None and (due := self._due()) is None:
+                    if self._closed and self._idle:
+                        break
+                    self._changed.wait()
+                if due is None or self._over is not None:
+                    break
+                self._feeding = True
+            self._take(*due)
+        if self._over is None:
+            self._line.close()
+
+    def _due(self) -> tuple[Source, int] | None:
+        """Whose calls go next, and how many: of the first source whose sink has room, with those behind it that are alike."""
+        for place, source in enumerate(self._sources):
+            room = CHUNK_CALLS_MAX if self._closed else source.room
+            if room > 0:
+                waiting, more = self._waiting(place)
+                count = self._chunker(source).next(waiting, self._line.slots, more=more)
+                return (source, min(count, room)) if count else None
+        return None
+
+    def _waiting(self, place: int) -> tuple[int, bool]:
+        """How many calls of one function wait from this source on, as far as it matters, and whether there may be more."""
+        first = self._sources[place]
+        most = CHUNK_CALLS_MAX * max(1, self._line.slots)
+        waiting = 0
+        for source in islice(self._sources, place, None):
+            if waiting >= most or not (source is first or source.is_like(first)):
+                break
+            if source.length is None:
+                return most, True
+            waiting += source.length
+        return waiting, False
+
+    def _chunker(self, source: Source) -> Chunker:
+        known = self._functions.get(id(source.function))
+        return Chunker(source.size) if known is None else known.chunker(source.size)
+
+    def _take(self, source: Source, count: int) -> None:
+        """Make up to `count` calls, of this source and, where it ends, of the next ones."""
+        function = self._known(source)
+        if function is None:
+            return
+        calls: list[Call] = []
+        waiting: list[tuple[Sink, int]] = []
+        chunker = function.chunker(source.size)
+        while self._pull(source, function, count - len(calls), calls, waiting):
+            following = self._follow(source)
+            if following is None or len(calls) >= count:
+                break
+            source = following
+        if calls:
+            self._send(chunker, function, calls, waiting)
+
+    def _follow(self, source: Source) -> Source | None:
+        """The source has ended; one that may share its chunk."""
+        with self._lock:
+            if source not in self._sources:
+                return None  # everything has been ended meanwhile
+            first = self._sources[0] is source
+            self._sources.remove(source)
+            following = self._sources[0] if first and self._sources else None
+            return following if following is not None and following.is_like(source) else None
+
+    def _pull(
+        self,
+        source: Source,
+        function: _Function,
+        count: int,
+        calls: list[Call],
+        waiting: list[tuple[Sink, int]],
+    ) -> bool:
+        """Take calls out of one source; whether it has no more."""
+        taken = 0
+        try:
+            for arguments, keywords in islice(source.arguments, count):
+                taken += 1
+                index = source.made
+                source.made += 1
+                try:
+                    packed = pack_arguments(arguments, keywords)
+                except Exception as error:  # noqa: BLE001 (the caller's own objects)
+                    source.sink.raised(index, error)
+                    continue
+                self._calls += 1
+                calls.append(Call(self._calls, function.number, packed))
+                waiting.append((source.sink, index))
+        except Exception as error:  # noqa: BLE001 (the caller's own iterable)
+            source.sink.exhausted(source.made, error)
+            return True
+        if source.length is not None:
+            source.length -= taken
+        if taken < count or source.length == 0:
+            source.sink.exhausted(source.made, None)
+            return True
+        return False
+
+    def _known(self, source: Source) -> _Function | None:
+        """The function, sent if it is a new one; None, and all of its calls have failed, where it cannot be."""
+        known = self._functions.get(id(source.function))
+        if known is not None:
+            return known
+        try:
+            content = functions.pack(source.function)
+        except DiscogridError as error:
+            self._fail(source, error)
+            return None
+        parcel = functions.read(content)
+        modules = ("__main__", *parcel.modules, getattr(source.function, "__module__", None) or "__main__")
+        with self._lock:
+            known = self._functions[id(source.function)] = _Function(
+                len(self._functions), source.function, modules
+            )
+        self._line.open(known.number, content)
+        return known
+
+    def _fail(self, source: Source, error: BaseException) -> None:
+        self._follow(source)
+        if source.length is not None:
+            for index in range(source.made, source.made + source.length):
+                source.sink.raised(index, error)
+            source.sink.exhausted(source.made + source.length, None)
+        else:
+            source.sink.exhausted(source.made, error)
+
+    def _send(
+        self, chunker: Chunker, function: _Function, calls: list[Call], waiting: list[tuple[Sink, int]]
+    ) -> None:
+        chunk = _Chunk(chunker, len(calls), len(calls), function.modules)
+        with self._lock:
+            over = self._over
+            if over is None:
+                chunker.sent()
+                for call, (sink, index) in zip(calls, waiting, strict=True):
+                    self._pending[call.number] = (sink, index, chunk)
+        if over is None:
+            self._line.send(calls)
+            return
+        for sink, index in waiting:
+            sink.raised(index, over)
+
+
+def pack_arguments(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bytes:
+    """Pickle of what a function is called with; by value where it is of the caller's main program."""
+    try:
+        packed = pickle.dumps((arguments, dict(keywords)), pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        packed = b""
+    if packed and not any(mark in packed for mark in MAIN_MARKS):
+        return packed
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps((arguments, dict(keywords)), protocol=pickle.HIGHEST_PROTOCOL))
