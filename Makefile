@@ -16,7 +16,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 # The tests of what decides.
 COVERING := tests/pure tests/store/test_merkle.py tests/box/test_pieces.py tests/tui/test_model.py
 
-.PHONY: demo slirp4netns test sim chaos coverage check lint format clean
+.PHONY: demo slirp4netns test sim chaos cpython coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,15 @@ sim: $(VENV)/.dev ## a whole grid under a virtual clock, from a seed
 # make chaos, make chaos RUNS=10 FIRST=100, make chaos SEED=12: the last one says what it does as it does it
 chaos: $(VENV)/.dev slirp4netns ## a grid of real processes and hosts in all kinds of trouble, from seeds
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED),--runs $(or $(RUNS),50) --first-seed $(or $(FIRST),0))
+
+# CPython's own tests of pools and executors, by an interpreter that ships all of them: make cpython CPYTHON=python3.13
+CPYTHON ?= python3.13
+cpython: ## what CPython asks of multiprocessing.Pool and of concurrent.futures
+	@$(CPYTHON) -c "import test._test_multiprocessing, test.test_concurrent_futures" || \
+		{ echo "$(CPYTHON) ships no tests of its own. Name an interpreter that does: make cpython CPYTHON=..."; exit 1; }
+	$(CPYTHON) -m venv $(VENV)/cpython
+	$(VENV)/cpython/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest pytest-asyncio pytest-timeout
+	$(VENV)/cpython/bin/python -m pytest tests/calls/test_cpython.py tests/calls/test_cpython_futures.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

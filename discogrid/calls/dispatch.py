@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from discogrid.calls import codec, exceptions, functions
 from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
@@ -88,7 +89,6 @@ class _Function:
     """A function that is known at the other side."""
 
     number: int
-    itself: Callable[..., Any]  # kept: its id is its name here
     modules: tuple[str, ...]
     chunkers: dict[int | None, Chunker] = field(default_factory=dict)  # by the size that was asked for
 
@@ -123,7 +123,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sources: deque[Source] = deque()
-        self._functions: dict[int, _Function] = {}
+        self._functions: WeakKeyDictionary[Callable[..., Any], _Function] = WeakKeyDictionary()
+        self._opened = 0  # functions
         self._pending: dict[int, tuple[Sink, int, _Chunk]] = {}
         self._calls = 0
         self._feeding = False  # the thread has taken calls that have not left yet
@@ -135,6 +136,9 @@ class Dispatcher:
 
     def put(self, source: Source) -> None:
         """Make these calls, after all that were handed in before. RuntimeError when it is closed."""
+        if not functions.is_plain(source.function):
+            bound, source.function = source.function, functions.call
+            source.arguments = (((bound, *arguments), keywords) for arguments, keywords in source.arguments)
         with self._changed:
             if self._closed:
                 raise RuntimeError("no more calls are taken")
@@ -261,7 +265,7 @@ class Dispatcher:
         return waiting, False
 
     def _chunker(self, source: Source) -> Chunker:
-        known = self._functions.get(id(source.function))
+        known = self._functions.get(source.function)
         return Chunker(source.size) if known is None else known.chunker(source.size)
 
     def _take(self, source: Source, count: int) -> None:
@@ -325,7 +329,7 @@ class Dispatcher:
 
     def _known(self, source: Source) -> _Function | None:
         """The function, sent if it is a new one; None, and all of its calls have failed, where it cannot be."""
-        known = self._functions.get(id(source.function))
+        known = self._functions.get(source.function)
         if known is not None:
             return known
         try:
@@ -336,9 +340,8 @@ class Dispatcher:
         parcel = functions.read(content)
         modules = ("__main__", *parcel.modules, getattr(source.function, "__module__", None) or "__main__")
         with self._lock:
-            known = self._functions[id(source.function)] = _Function(
-                len(self._functions), source.function, modules
-            )
+            known = self._functions[source.function] = _Function(self._opened, modules)
+            self._opened += 1
         self._line.open(known.number, content)
         return known
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.abc import InspectLoader, MetaPathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import msgspec
@@ -82,6 +82,18 @@ def pack(function: Callable[..., Any]) -> bytes:
         )
     parcel = Parcel(sys.version_info[:2], name, body, modules_for(body), _texts_of(files))
     return msgspec.msgpack.encode(parcel)
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether it is a function or class as such, and not one that is bound to an object or is an object itself."""
+    if isinstance(function, BuiltinFunctionType):
+        return isinstance(function.__self__, ModuleType)
+    return isinstance(function, FunctionType | type)
+
+
+def call(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+    """Call it: so that what is bound to an object travels as an argument, and is nobody's when its call is over."""
+    return function(*arguments, **keywords)
 
 
 def read(raw: bytes) -> Parcel:

@@ -1,4 +1,4 @@
-"""CPython's own tests of multiprocessing.Pool, run against our pool."""
+"""CPython's own tests of multiprocessing.Pool, run against ours."""
 
 import unittest
 

@@ -1,0 +1,88 @@
+"""`concurrent.futures.Executor` over a line of workers, with real futures."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
+
+from discogrid.calls.dispatch import Arguments, Dispatcher, Source
+
+P = ParamSpec("P")
+T = TypeVar("T")
+UNBOUNDED = 1 << 62
+
+
+class ExecutorShutDown(RuntimeError):
+    """The executor was shut down before the call had an answer."""
+
+
+class CallExecutor(Executor):
+    """Each call is a future, which can be cancelled until the call has left."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Take the dispatcher, whose line and workers are this executor's alone."""
+        self._dispatcher = dispatcher
+        self._futures: WeakSet[Future[Any]] = WeakSet()  # that may be cancelled
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Make a call; RuntimeError after `shutdown`."""
+        future: Future[T] = Future()
+        source = Source(fn, _unless_cancelled(future, args, kwargs), _FutureSink(future), 1)
+        try:
+            self._dispatcher.put(source)
+        except RuntimeError:
+            raise RuntimeError("cannot schedule new futures after shutdown") from None
+        self._futures.add(future)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; `cancel_futures`: nor make those that have not left. `wait` until all are answered."""
+        self._dispatcher.close()
+        if cancel_futures:
+            for future in list(self._futures):
+                future.cancel()
+        if wait:
+            self._dispatcher.join()
+
+    def terminate(self) -> None:
+        """End everything at once; whoever waits is told so."""
+        self._dispatcher.terminate(ExecutorShutDown("the executor was terminated"))
+
+
+class _FutureSink:
+    """Gives the answer to its future."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future: Future[Any] | None = future
+
+    def room(self, made: int) -> int:  # noqa: ARG002
+        """See Sink: a future has a place for its answer."""
+        return UNBOUNDED
+
+    def returned(self, index: int, value: Any) -> None:  # noqa: ARG002
+        """See Sink."""
+        future, self._future = self._future, None
+        if future is not None:
+            future.set_result(value)
+
+    def raised(self, index: int, error: BaseException) -> None:  # noqa: ARG002
+        """See Sink."""
+        future, self._future = self._future, None
+        if future is not None:
+            future.set_exception(error)
+
+    def exhausted(self, calls: int, error: BaseException | None) -> None:  # noqa: ARG002
+        """See Sink."""
+        future = self._future
+        if error is not None and future is not None and (future.running() or _begin(future)):
+            self.raised(0, error)
+
+
+def _unless_cancelled(future: Future[Any], arguments: tuple[Any, ...], keywords: Any) -> Iterator[Arguments]:
+    if _begin(future):
+        yield arguments, keywords
+
+
+def _begin(future: Future[Any]) -> bool:
+    """Whether it was not cancelled, which it cannot be any more."""
+    return future.set_running_or_notify_cancel()
