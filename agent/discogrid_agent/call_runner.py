@@ -131,8 +131,9 @@ class CallRunner:
         if answer is not None and answer.number == call.number:
             return answer
         self._current = None
-        current.worker.kill()
-        end = await current.worker.ended
+        if timed_out or answer is not None:
+            current.worker.kill()
+        end = await current.worker.stop()  # what ends by itself is to say how
         if timed_out:
             return TaskTimeout(
                 f"call {call.number} ran longer than {self._seconds:g} s, and was ended",

@@ -1,5 +1,6 @@
 """A worker runs calls of a function that came over a pipe, whatever they do to it."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -75,7 +76,8 @@ class Worker:
 
     def open(self, function: Callable[..., Any], initializer: Callable[[], object] | None = None) -> Started:
         packed = functions.pack(initializer) if initializer else b""
-        write_all(self.to, frame(Start(packed)) + frame(Open(0, functions.pack(function))))
+        with contextlib.suppress(BrokenPipeError):  # of one whose initializer has failed
+            write_all(self.to, frame(Start(packed)) + frame(Open(0, functions.pack(function))))
         answer = next(self.frames)
         assert isinstance(answer, Started)
         return answer
