@@ -145,7 +145,7 @@ def decode_leaf(raw: bytes) -> Leaf:
     except (msgspec.ValidationError, WireError) as error:
         raise SignatureRefused(f"a task cannot be read: {error}") from None
     if leaf.input is not None:
-        _check_file(leaf.input)
+        check_file(leaf.input)
     return leaf
 
 
@@ -182,7 +182,7 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | 
     if not 1 <= manifest.tasks <= TASKS_MAX:
         raise SignatureRefused(f"a job has 1 to {TASKS_MAX} tasks, not {manifest.tasks}")
     for file in (manifest.script, *manifest.constants, *(mount.tree for mount in manifest.mounts)):
-        _check_file(file)
+        check_file(file)
     _check_texts(manifest)
     _check_numbers(manifest)
     if reason := check_packages(manifest.packages):
@@ -273,7 +273,8 @@ def _check_times(manifest: Manifest, now: float) -> None:
         raise SignatureRefused("the job has expired", fix="Submit it again.")
 
 
-def _check_file(file: FileRef) -> None:
+def check_file(file: FileRef) -> None:
+    """SignatureRefused when no task can be given such a file."""
     if (reason := check_base_name(file.name)) is not None:
         raise SignatureRefused(f"the file name {file.name!r} cannot be used: {reason}")
     if not 0 <= file.size <= NUMBER_MAX or _DIGEST.fullmatch(file.digest) is None:
