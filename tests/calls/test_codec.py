@@ -84,7 +84,9 @@ PLAIN_VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", PLAIN_VALUES, ids=lambda value: f"{type(value).__name__} {value!r:.40}")
+@pytest.mark.parametrize(
+    "value", PLAIN_VALUES, ids=[f"{at} {type(value).__name__}" for at, value in enumerate(PLAIN_VALUES)]
+)
 def test_a_value_comes_back_equal_and_of_the_same_type_without_pickle(value: Any) -> None:
     raw = dumps(value)
     assert raw[:1] in (PLAIN, TAGGED)
