@@ -4,6 +4,7 @@ No socket without CURVE exists here, also not for same-user ipc. The identity of
 with (`Delivery.sender`), never its ZeroMQ routing id: a routing id can be taken over, and only says where to answer.
 """
 
+import errno
 import socket as plain
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,17 +81,35 @@ def listen(
         if gate is not None:
             gate.close()
         socket.close(linger=0)
-        raise DiscogridError(
-            f"cannot listen on {endpoint}: {error}",
-            why="Another program, perhaps another coordinator, has this address.",
-            fix="Choose another with --listen HOST:PORT, or stop the other one.",
-        ) from None
+        raise _deaf(endpoint, error) from None
     bound = socket.get(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
     name = bound.rstrip(b"\0").decode()
     if gate is not None:
         gate.watch(int(name.rpartition(":")[2]), plain.AF_INET6 if "[" in endpoint else plain.AF_INET)
     return Link(socket, on_messages, routed=True, endpoint=name, frame_bytes_max=frame_bytes_max, gate=gate)
+
+
+def _deaf(endpoint: str, error: zmq.ZMQError) -> DiscogridError:
+    """Why nobody can be heard there."""
+    what = f"cannot listen on {endpoint}: {error}"
+    if error.errno == errno.ENAMETOOLONG:
+        return DiscogridError(
+            what,
+            why=f"The name of a socket file has at most {zmq.IPC_PATH_MAX_LEN} characters.",
+            fix="Set XDG_RUNTIME_DIR to a folder with a shorter name.",
+        )
+    if error.errno == errno.EADDRINUSE:
+        return DiscogridError(
+            what,
+            why="Another program, perhaps another coordinator, has this address.",
+            fix="Choose another with --listen HOST:PORT, or stop the other one.",
+        )
+    return DiscogridError(
+        what,
+        why="This machine has no such address, or this user may not use it.",
+        fix="Choose another with --listen HOST:PORT.",
+    )
 
 
 def dial(

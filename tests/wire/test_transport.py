@@ -147,6 +147,22 @@ async def test_a_busy_address_is_named_with_what_to_do() -> None:
         await works(host)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("ipc:///tmp/" + "x" * 200, "socket file has at most"),
+        ("ipc:///no-such-folder/socket", "no such address"),
+        ("tcp://192.0.2.1:0", "no such address"),
+    ],
+)
+async def test_an_address_that_cannot_be_had_is_not_said_to_be_busy(endpoint: str, reason: str) -> None:
+    async with house() as host:
+        with pytest.raises(DiscogridError) as caught:
+            transport.listen(host.context, endpoint, new_keys(), host.doorkeeper, Inbox().take)
+        assert reason in caught.value.why
+        await works(host)
+
+
 @pytest.mark.parametrize("endpoint", ["tcp://", "tcp://:x", "nowhere", "smoke://x", "tcp://a\0b:1"])
 async def test_an_address_that_is_none_is_a_wire_error(endpoint: str) -> None:
     async with house() as host:
