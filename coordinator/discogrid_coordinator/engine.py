@@ -49,7 +49,7 @@ from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Write
 from discogrid_coordinator.leaves import Names
 from discogrid_coordinator.log_relay import LogRelay
-from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox
+from discogrid_coordinator.outbox import Kind, Line, Mail, Outbox, Send
 from discogrid_coordinator.peers import Peer, Peers
 from discogrid_coordinator.retention import FORGOTTEN_MAX, forgettable
 from discogrid_coordinator.scheduler import Scheduler
@@ -182,8 +182,12 @@ class Engine:
         forgotten, self._forgotten = self._forgotten, []
         return Batch(tuple(named), self.journal.take(), self.outbox.take(), ended, forgotten)
 
-    def written(self, batch: Batch) -> None:
-        """The batch is durable: what has ended in it is read from the disk from now on."""
+    def let_go(self, batch: Batch, send: Send) -> None:
+        """The batch is durable: its mail leaves, and only then what has ended in it is read from the disk alone.
+
+        Its mail may hold the last tasks of a job that has ended in it, which travel with what is in memory.
+        """
+        self.outbox.send(batch.mail, send)
         for job in batch.ended:
             self.intake.shelve(job)
             self.books.close(job)

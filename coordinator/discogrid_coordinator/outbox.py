@@ -38,6 +38,9 @@ Kind = (
     | type[JobEnded]
 )
 
+Send = Callable[[bytes, Message, Sequence[bytes]], None]
+"""Lets one message leave by a route, with its payload."""
+
 
 @dataclass(slots=True)
 class Mail:
@@ -102,7 +105,7 @@ class Outbox:
         prompt, self._prompt = self._prompt, Mail()
         return prompt
 
-    def send(self, mail: Mail, send: Callable[[bytes, Message, Sequence[bytes]], None]) -> None:
+    def send(self, mail: Mail, send: Send) -> None:
         """Let mail leave, but for what was meant for a session that has ended since."""
         for route, message, payload in mail.messages:
             send(route, message, payload)

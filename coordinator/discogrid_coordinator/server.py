@@ -277,15 +277,14 @@ class Server:
         if batch.writes:
             self._writer.begin(batch)
         else:
-            self._engine.outbox.send(batch.mail, self._send)
+            self._engine.let_go(batch, self._send)
 
     def _written(self, batch: Batch, failure: BaseException | None) -> None:
         """The batch is durable, or the disk would not have it."""
         if failure is not None:
             self._fail(_unkept(failure))
         if self._failure is None:
-            self._engine.written(batch)
-            self._engine.outbox.send(batch.mail, self._send)
+            self._engine.let_go(batch, self._send)
             self._settle()
 
     def _fail(self, failure: DiscogridError) -> None:

@@ -91,8 +91,7 @@ class Bench:
         self.engine.outbox.send(self.engine.outbox.take_prompt(), send)
         batch = self.engine.take()
         write(batch, self.journal, self.store)
-        self.engine.written(batch)
-        self.engine.outbox.send(batch.mail, send)
+        self.engine.let_go(batch, send)
 
     def told(self, peer: Peer, kind: type[M]) -> list[M]:
         """Everything of this kind that the peer has been told, which is then forgotten."""

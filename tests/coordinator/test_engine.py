@@ -281,3 +281,34 @@ def test_the_blobs_that_rows_name_are_in_the_batch_of_those_rows(bench: Bench, t
     batch = bench.engine.take()
     assert batch.blobs == (archive,)
     assert any("into results" in statement for statement, _ in batch.writes)
+
+
+def test_a_result_archive_that_is_a_blob_is_kept_from_being_dropped_after_a_restart_too(
+    bench: Bench, tmp_path: Path
+) -> None:
+    agent = bench.agent(slots=2)
+    open_, ended = (
+        prepared(bench.cast, tmp_path / name, inputs=n) for name, n in (("open", 2), ("ended", 1))
+    )
+    ids = [bench.take(job) for job in (open_, ended)]
+    archives = []
+    for job, id_ in zip((open_, ended), ids, strict=True):
+        attempt = Attempt(id_, 0, 1, 7)
+        archives.append(bench.store.put_bytes(f"archive of {attempt}".encode()))
+        bench.end(agent, job.job, attempt, inline=False, riders=[])
+    bench.settle()
+    after = restarted(bench, tmp_path)
+    assert [after.store.pinned_by(archive) for archive in archives] == [{f"results:{id_}"} for id_ in ids]
+    assert not any(after.store.remove(archive) for archive in archives)
+
+
+def test_a_job_that_ends_before_its_first_task_has_left_harms_nobody_s_mail(
+    bench: Bench, tmp_path: Path
+) -> None:
+    agent = bench.agent(slots=4)
+    bench.told(agent, Welcome)
+    short = bench.take(prepared(bench.cast, tmp_path / "short"))
+    bench.engine.tell(JobCancelled(short))
+    other = bench.take(prepared(bench.cast, tmp_path / "other", inputs=2))
+    assert {attempt.job for attempt in bench.assigned(agent)} >= {other}
+    assert [message.job for message in bench.told(agent, JobEnded)] == [short]

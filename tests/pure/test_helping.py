@@ -1,8 +1,11 @@
 """Who runs what is slow elsewhere: the fastest of those that have nothing to do, and a slow one only late."""
 
+import pytest
+
 from discogrid.types import AgentId, JobId, Run
 from discogrid_coordinator import events, policies
 from discogrid_coordinator.events import Action
+from discogrid_coordinator.helping import Helping
 from tests.pure.referee import Referee, attempt
 
 JOB = JobId("k3f9")
@@ -83,3 +86,18 @@ def test_the_first_results_of_an_agent_say_most_about_its_pace() -> None:
     assert agent.pace == 5.0
     agent.learn(3.0)
     assert agent.pace == 4.0
+
+
+def test_all_that_lose_their_work_in_one_event_look_for_some_at_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[AgentId] = []
+    monkeypatch.setattr(Helping, "_help", lambda _, agent, __: looked.append(agent.name))
+    grid = Referee()
+    for name in (SLOW, SWIFT):
+        grid.join(name, 1)
+    grid.submit(JOB, 2)
+    assert [len(held) for held in grid.live.values()] == [1, 1]
+    looked.clear()
+    grid.tell(events.JobCancelled(JOB))
+    assert looked == [SLOW, SWIFT]
