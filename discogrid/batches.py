@@ -24,15 +24,17 @@ from discogrid.types import Digest, FileRef, Role
 BATCH_TYPE = "discogrid/calls/1"
 BATCH_CHUNKS_MAX = 4096
 BATCH_FUNCTIONS_MAX = 1024  # that one batch names
+BATCH_LARGE_MAX = 1024  # arguments of one batch that travel as blobs
 CHUNK_BYTES_MAX = 4 << 20  # of a chunk with its arguments; larger ones travel as blobs
 TASKS_OPEN_JOB_MAX = 1 << 31  # chunks of one job in all its life
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
-    """What one task of the job runs: calls, in this order, and its place."""
+    """What one task of the job runs: calls, in this order, and its place. `large` are arguments that are blobs, by call."""
 
     index: int
     calls: Annotated[tuple[Call, ...], msgspec.Meta(min_length=1, max_length=CHUNK_CALLS_MAX)]
+    large: Annotated[dict[int, FileRef], msgspec.Meta(max_length=CHUNK_CALLS_MAX)] = {}
 
 
 class BatchBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class BatchBody(msgspec.Struct, frozen=True, kw_only=True):
     start: int  # the place of its first chunk among the job's tasks
     chunks: int
     functions: Annotated[dict[int, FileRef], msgspec.Meta(max_length=BATCH_FUNCTIONS_MAX)] = {}
+    large: Annotated[tuple[FileRef, ...], msgspec.Meta(max_length=BATCH_LARGE_MAX)] = ()  # of its chunks
     root: bytes  # of the Merkle tree over the chunks
 
 
@@ -52,6 +55,10 @@ class Batch:
 
     body: BatchBody
     envelope: bytes
+
+    def blobs(self) -> list[FileRef]:
+        """What has to be there before all of its calls can run."""
+        return [*self.body.functions.values(), *self.body.large]
 
     @property
     def stop(self) -> int:
@@ -65,11 +72,18 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 
 def seal_batch(
-    job: Job, start: int, chunks: Sequence[bytes], functions: dict[int, FileRef], identity: Identity
+    job: Job,
+    start: int,
+    chunks: Sequence[bytes],
+    functions: dict[int, FileRef],
+    identity: Identity,
+    large: Sequence[FileRef] = (),
 ) -> Batch:
     """Sign these chunks as the job's tasks from `start` on."""
     root = merkle.root([merkle.leaf_hash(chunk) for chunk in chunks])
-    body = BatchBody(job=job.digest, start=start, chunks=len(chunks), functions=functions, root=root)
+    body = BatchBody(
+        job=job.digest, start=start, chunks=len(chunks), functions=functions, large=tuple(large), root=root
+    )
     return Batch(body, identity.seal(BATCH_TYPE, msgspec.msgpack.encode(body)))
 
 
@@ -103,7 +117,7 @@ def open_batch(envelope: bytes, job: Job, roster: Roster, *, now: float | None) 
     )
     if not sound:
         raise SignatureRefused("a number of a batch is out of all bounds")
-    for file in body.functions.values():
+    for file in (*body.functions.values(), *body.large):
         check_file(file)
     return Batch(body, envelope)
 
@@ -121,6 +135,9 @@ def check_chunks(batch: Batch, start: int, leaves: Sequence[bytes], proof: Seque
         raise SignatureRefused("a chunk of calls stands at another place than it says")
     if any(call.function not in body.functions for chunk in chunks for call in chunk.calls):
         raise SignatureRefused("a call names a function that its batch does not")
+    named = set(body.large)
+    if any(not named.issuperset(chunk.large.values()) for chunk in chunks if chunk.large):
+        raise SignatureRefused("a call names a blob that its batch does not")
     return chunks
 
 

@@ -54,6 +54,21 @@ EVER = float("-inf")  # a time before every revocation
 
 
 PACKAGES_SINCE = 2  # the protocol that brought them
+CALLS_SINCE = 5  # and jobs of calls
+
+
+class CallTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a job one of Python calls: it begins without tasks and gets them in signed batches, see batches.py.
+
+    Its script is what each worker calls first, packed as functions are; empty: nothing. The limit of time is that of
+    one call. What is said of a place counts only where its calls run without a box: on its submitter's own machine.
+    """
+
+    python: tuple[int, int]  # that can read its calls
+    calls_max: int = 0  # after which a worker ends and another takes its place; 0: never
+    bare: bool = False  # without a box, where the submitter's own key is the agent's
+    folder: str = ""  # the working directory
+    interpreter: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     repeatable: bool = True  # a task may run twice at a time, and only one result counts
     tasks: int
     root: bytes  # of the Merkle tree over the leaves
+    calls: CallTerms | None = None
 
 
 class Leaf(msgspec.Struct, frozen=True, array_like=True):
@@ -126,11 +142,8 @@ class Job:
 def demands(manifest: Manifest) -> Requirements:
     """What an agent must have, and be able to read, so that it keeps all that was signed."""
     needs = manifest.requirements
-    return (
-        replace(needs, protocol=PACKAGES_SINCE)
-        if manifest.packages and needs.protocol < PACKAGES_SINCE
-        else needs
-    )
+    since = CALLS_SINCE if manifest.calls else PACKAGES_SINCE if manifest.packages else 1
+    return replace(needs, protocol=since) if needs.protocol < since else needs
 
 
 def encode_leaf(leaf: Leaf) -> bytes:
@@ -179,7 +192,9 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | 
         raise SignatureRefused("the job was signed for another coordinator")
     if now is not None:
         _check_times(manifest, now)
-    if not 1 <= manifest.tasks <= TASKS_MAX:
+    if manifest.calls is not None:
+        _check_calls(manifest, manifest.calls)
+    elif not 1 <= manifest.tasks <= TASKS_MAX:
         raise SignatureRefused(f"a job has 1 to {TASKS_MAX} tasks, not {manifest.tasks}")
     for file in (manifest.script, *manifest.constants, *(mount.tree for mount in manifest.mounts)):
         check_file(file)
@@ -193,7 +208,8 @@ def open_job(envelope: bytes, roster: Roster, *, audience: NodeId, now: float | 
 def check_leaves(job: Job, leaves: Sequence[bytes]) -> merkle.Tree:
     """The tree over all of a job's leaves; SignatureRefused unless they are exactly what was signed."""
     tree = merkle.Tree([merkle.leaf_hash(leaf) for leaf in leaves])
-    if len(leaves) != job.manifest.tasks or tree.root != job.manifest.root:
+    root = b"" if job.manifest.calls and not leaves else tree.root
+    if len(leaves) != job.manifest.tasks or root != job.manifest.root:
         raise SignatureRefused("the job's tasks are not the ones that were signed")
     return tree
 
@@ -290,6 +306,13 @@ def kind_of(manifest: Manifest) -> str:
 def task_key(index: int, file: FileRef | None) -> str:
     """What tasks of one kind have in common that take alike long, in whatever job."""
     return str(index) if file is None else file.digest
+
+
+def _check_calls(manifest: Manifest, calls: CallTerms) -> None:
+    if manifest.tasks or manifest.root or manifest.packages:
+        raise SignatureRefused("a job of calls begins with tasks or packages of its own, which none can have")
+    if not 0 <= calls.calls_max <= NUMBER_MAX or not all(0 <= part < 1000 for part in calls.python):
+        raise SignatureRefused("a number of a job of calls is out of all bounds")
 
 
 def _check_texts(manifest: Manifest) -> None:

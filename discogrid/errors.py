@@ -82,6 +82,10 @@ class HandshakeRefused(GridError):
     """The grid does not accept this node."""
 
 
+class JobOver(GridError):
+    """The job has ended, and takes nothing more."""
+
+
 class QuotaExceeded(GridError):
     """The grid's owner allows this member no more at a time."""
 
@@ -90,6 +94,10 @@ class NoAgentFits(DiscogridError):
     """No agent of this grid can ever run the task."""
 
     exit_code = ExitCode.UNPLACEABLE
+
+
+class VersionMismatch(NoAgentFits):
+    """No agent has the Python that the program runs in, which alone can read its functions."""
 
 
 class WaitTimeout(DiscogridError):

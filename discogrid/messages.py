@@ -11,7 +11,7 @@ import msgspec
 from discogrid.types import AgentId, Attempt, Digest, JobId, NodeId, Outcome, Role, Run, TaskState
 from discogrid.views import AgentView, JobView, TaskView
 
-PROTOCOL = 4
+PROTOCOL = 5
 PROTOCOL_OLDEST = 1  # all from here on are accepted
 
 
@@ -174,6 +174,23 @@ class TasksDone(Message, frozen=True, kw_only=True, tag="tasks-done"):
     tasks: tuple[TaskDone, ...]
 
 
+class RunCalls(Message, frozen=True, kw_only=True, tag="run-calls"):
+    """Tasks of jobs of calls to run. Payload: [chunks of all runs, in order][proofs, one a run][batch envelopes, one a run]."""
+
+    since = 5
+    runs: tuple[Run, ...]
+
+
+class CallsAnswered(Message, frozen=True, kw_only=True, tag="calls-answered"):
+    """Ended tasks of one job of calls. Payload: [the signed answers and their envelope][envelopes of logs][archives of logs]."""
+
+    since = 5
+    runs: tuple[Run, ...]
+    seconds: tuple[float, ...]  # that the calls of each task took, in the order of `runs`
+    logs: tuple[TaskDone, ...] = ()  # of tasks among them that printed something
+    stored: tuple[Digest, ...] = ()  # answers that are blobs, which have arrived
+
+
 class TasksCommitted(Message, frozen=True, kw_only=True, tag="tasks-committed"):
     """These results are durable: the agent may forget them."""
 
@@ -269,6 +286,7 @@ class SubmitJob(Message, frozen=True, kw_only=True, tag="submit-job"):
 
     request: int
     hold: bool = False
+    seen: int = 0  # of a job of calls, whose client comes again: the last number that it was told
 
 
 class TellRunTimes(Message, frozen=True, kw_only=True, tag="tell-run-times"):
@@ -279,11 +297,67 @@ class TellRunTimes(Message, frozen=True, kw_only=True, tag="tell-run-times"):
     kind: str  # of `bundle.kind_of`
 
 
+class AddCalls(Message, frozen=True, kw_only=True, tag="add-calls"):
+    """More tasks of a job of calls. Payload: [batch envelope][chunks][small blobs].
+
+    Answered by BlobsMissing, Refused or, unless `request` is 0, Answer.
+    """
+
+    since = 5
+    request: int = 0
+    job: JobId
+
+
+class CallsSeen(Message, frozen=True, kw_only=True, tag="calls-seen"):
+    """The client has everything of the job's CallsDone and CallsLost up to this number."""
+
+    since = 5
+    job: JobId
+    number: int
+
+
+class CallsDone(Message, frozen=True, kw_only=True, tag="calls-done"):
+    """Answers to the client whose calls they are. Payload: [the answers and their envelope, as the agent signed them]."""
+
+    since = 5
+    job: JobId
+    number: int  # of what the client is told of this job, from 1 on
+    agent: AgentId
+
+
+class CallsLost(Message, frozen=True, kw_only=True, tag="calls-lost"):
+    """The tasks `start <= index < stop` of a job of calls have ended without an answer."""
+
+    since = 5
+    job: JobId
+    number: int
+    start: int
+    stop: int
+    reason: str
+
+
+class CallsOver(Message, frozen=True, kw_only=True, tag="calls-over"):
+    """A job of calls has ended, and not by its client's word, if `reason` says why."""
+
+    since = 5
+    job: JobId
+    reason: str = ""
+
+
+class CallSlots(Message, frozen=True, kw_only=True, tag="call-slots"):
+    """How many calls of the job can run at a time on the agents that are there now."""
+
+    since = 5
+    job: JobId
+    slots: int
+
+
 class JobAccepted(Message, frozen=True, kw_only=True, tag="job-accepted"):
     """The job is durable and has this id."""
 
     request: int
     job: JobId
+    tasks: int = 0  # that a job of calls has been given so far
 
 
 class BlobsMissing(Message, frozen=True, kw_only=True, tag="blobs-missing"):
@@ -316,7 +390,7 @@ class Answer(Message, frozen=True, kw_only=True, tag="answer"):
 
 
 class Act(Message, frozen=True, kw_only=True, tag="act"):
-    """Do something to a job: `what` is cancel, release, archive or retry."""
+    """Do something to a job: `what` is cancel, release, prune, or for a job of calls close: no more tasks come."""
 
     request: int
     what: str
@@ -458,6 +532,8 @@ AnyMessage = (
     | TasksStarted
     | TasksReturned
     | TasksDone
+    | RunCalls
+    | CallsAnswered
     | TasksCommitted
     | TasksDiscarded
     | RecallTasks
@@ -471,6 +547,12 @@ AnyMessage = (
     | BlobNews
     | SubmitJob
     | TellRunTimes
+    | AddCalls
+    | CallsSeen
+    | CallsDone
+    | CallsLost
+    | CallsOver
+    | CallSlots
     | JobAccepted
     | BlobsMissing
     | Query

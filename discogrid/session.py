@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
@@ -19,6 +19,7 @@ from discogrid.errors import (
     DiscogridError,
     GridError,
     HandshakeRefused,
+    JobOver,
     NoAgentFits,
     QuotaExceeded,
     SignatureRefused,
@@ -29,6 +30,10 @@ from discogrid.messages import (
     PROTOCOL,
     Answer,
     BlobsMissing,
+    CallsDone,
+    CallsLost,
+    CallSlots,
+    CallsOver,
     Changed,
     Goodbye,
     Heartbeat,
@@ -48,7 +53,7 @@ from discogrid.messages import (
 from discogrid.own import ensure_own_grid
 from discogrid.silence import Silence
 from discogrid.transfer import BlobClient, dial_blobs
-from discogrid.types import Role
+from discogrid.types import JobId, Role
 from discogrid.whereabouts import find_coordinator, moved_to, remember
 
 CONNECT_S = 5.0  # a grid that does not answer in this time is not in reach
@@ -70,6 +75,19 @@ class Question:
     answer: asyncio.Future[Received]
 
 
+class CallListener(Protocol):
+    """Who is told of a job of calls."""
+
+    def told(self, received: Received) -> None:
+        """A CallsDone, CallsLost, CallsOver or CallSlots of it has come."""
+
+    def greeted(self) -> None:
+        """The coordinator has let this session in again: what was sent before may not have come."""
+
+    def put_out(self, error: DiscogridError) -> None:
+        """The coordinator does not let this session in any more."""
+
+
 class Session:
     """One connection of a client. Use `async with Session(grid, "program") as session`."""
 
@@ -88,6 +106,7 @@ class Session:
         self._silence = Silence(time.monotonic())
         self._published = False
         self._greeted: asyncio.Future[Welcome] | None = None
+        self._call_listeners: dict[JobId, CallListener] = {}
         self._blob_clients: dict[BlobStore | None, BlobClient] = {}
 
     async def __aenter__(self) -> Self:
@@ -157,6 +176,17 @@ class Session:
         finally:
             self._pushes.pop(request, None)
             self._channel.send(Unwatch(request=request))
+
+    def send(self, message: Message, *payload: bytes) -> bool:
+        """Say something that needs no answer; False when the line takes no more."""
+        return self._channel.send(message, *payload)
+
+    def listen(self, job: JobId, listener: CallListener | None) -> None:
+        """Tell this one, or nobody any more, of a job of calls."""
+        if listener is None:
+            self._call_listeners.pop(job, None)
+        else:
+            self._call_listeners[job] = listener
 
     def blobs(self, store: BlobStore | None) -> BlobClient:
         """The blob connection, opened at first use; downloads go into `store`."""
@@ -251,6 +281,9 @@ class Session:
                     self._grid.keeper.exchange(received.payload, time.time())
                 case Refused(request=0):
                     self._refused(message)
+                case CallsDone() | CallsLost() | CallsOver() | CallSlots():
+                    if (listener := self._call_listeners.get(message.job)) is not None:
+                        listener.told(received)
                 case Changed() | LogPushed():
                     self._push(message.request, received)
                 case Refused() if message.request in self._pushes:
@@ -279,6 +312,8 @@ class Session:
             self._greeted.set_exception(error)
         else:
             self._end_all(error)
+            for listener in list(self._call_listeners.values()):
+                listener.put_out(error)
 
     def _in_time(self) -> bool:
         return time.time() <= self._grid.roster.body.expires
@@ -312,6 +347,8 @@ class Session:
         for blobs in self._blob_clients.values():
             blobs.wake()
         self.welcome = welcome
+        for listener in list(self._call_listeners.values()):
+            listener.greeted()
         if self._greeted and not self._greeted.done():
             self._greeted.set_result(welcome)
 
@@ -381,5 +418,6 @@ def refusal(refused: Refused) -> DiscogridError:
         "unplaceable": NoAgentFits,
         "permission": UsageError,
         "quota": QuotaExceeded,
+        "over": JobOver,
     }
     return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)

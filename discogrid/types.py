@@ -142,6 +142,11 @@ ENVIRONMENT_CAPABILITY = "discogrid:environments"
 """What an agent has among its capabilities that builds environments for jobs that bring packages."""
 
 
+def python_capability(major: int, minor: int) -> str:
+    """What an agent has among its capabilities whose Python is of this version, so that it can read calls of the same."""
+    return f"discogrid:python{major}.{minor}"
+
+
 @dataclass(frozen=True, slots=True)
 class Quotas:
     """What one submitter may have at the coordinator at a time."""

@@ -21,6 +21,7 @@ class JobView:
     ended: float | None = None
     priority: int = 0
     reason: str = ""  # why it is held, failed, or waits; empty when there is nothing to say
+    calls: bool = False  # Python calls of a program, and not a script
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from discogrid.calls.frames import Call, Open, Raised, Returned
 from discogrid.errors import CallLost, OutOfMemory, SandboxError, TaskTimeout, WorkerLost
 from discogrid_agent.call_worker import CallWorker
 from discogrid_agent.sandbox.box import BoxEnd
+from discogrid_agent.verdict import Limit
 
 TRIES_MAX: Final = 2  # of a call under which its worker dies
 
@@ -139,9 +140,13 @@ class CallRunner:
                 f"call {call.number} ran longer than {self._seconds:g} s, and was ended",
                 fix="Give it more time, or less to do.",
             )
-        if end.ran_out:
+        stopped = current.worker.stopped
+        if stopped is not None and stopped.limit is not Limit.MEMORY:
+            return CallLost(f"call {call.number} was ended: {stopped.reason}")
+        if end.ran_out or stopped is not None:
             return OutOfMemory(
                 f"call {call.number} took more memory than it may, and was ended",
+                why=stopped.reason if stopped is not None else "",
                 fix="Ask for more memory, or let it work in parts.",
             )
         return WorkerLost(

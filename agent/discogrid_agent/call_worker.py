@@ -7,8 +7,9 @@ side believes no more than that a call of its own making was answered with some 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,37 @@ from discogrid.calls.frames import (
 from discogrid.errors import WireError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
+from discogrid_agent.verdict import Exceeded
 from discogrid_agent.work_folder import WorkFolder
 
 INBOX: Final = ".discogrid-calls"
 OUTBOX: Final = ".discogrid-results"
 HEARD_MAX: Final = 1024  # answers that wait here to be taken; then its pipe fills, and it waits
 STOP_S: Final = 2.0  # that a worker without calls has to end by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker without a box is: in its submitter's own folder, under the submitter's own interpreter."""
+
+    folder: Path
+    interpreter: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the workers of one job see, beside their own folders, and may use."""
+
+    limits: Limits = Limits()
+    mounts: tuple[tuple[str, Path], ...] = ()  # (target, tree), read-only
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
+    submitter: str = ""
+    place: Place | None = None
+
+    def python(self, box: Box) -> Path:
+        """The interpreter that its calls run in."""
+        return box.python if self.place is None else self.place.interpreter
 
 
 class CallWorker:
@@ -54,26 +80,32 @@ class CallWorker:
         self._news = asyncio.Event()
         self._listening = False
         self._first = b""
+        self.stopped: Exceeded | None = None  # for what it used more than it may of
         self._listen()
         boxed.ended.add_done_callback(lambda _: self._hang_up())
 
     @classmethod
     def start(
-        cls, box: Box, work: WorkFolder, limits: Limits, stdout: int, stderr: int, initializer: bytes = b""
+        cls, box: Box, work: WorkFolder, stage: Stage, stdout: int, stderr: int, initializer: bytes = b""
     ) -> "CallWorker":
         """Start one in a folder that is laid out; on the event loop's own thread. SandboxError, or OSError of the folder."""
         inbox, outbox = _pipes(work.temporary, None if box.owner is None else (box.owner.uid, box.owner.gid))
+        names = (INBOX, OUTBOX)
+        if stage.place is not None:  # whose variables may say otherwise where temporary files are
+            names = (str(work.temporary / INBOX), str(work.temporary / OUTBOX))
         try:
             scene = Scene(
-                work=work.work,
+                work=work.work if stage.place is None else stage.place.folder,
                 temporary=work.temporary,
-                mounts=(),
-                command=(str(box.python), "-P", "-m", "discogrid.calls.worker", INBOX, OUTBOX),
-                environment={},
-                limits=limits,
+                mounts=stage.mounts,
+                command=(str(stage.python(box)), "-P", "-m", "discogrid.calls.worker", *names),
+                environment=stage.environment,
+                limits=stage.limits,
                 stdout=stdout,
                 stderr=stderr,
                 shown=_shown(box),
+                network=stage.network,
+                submitter=stage.submitter,
             )
             worker = cls(box.start(scene), inbox, outbox)
         except BaseException:
@@ -105,6 +137,16 @@ class CallWorker:
         """Its next answer to a call; None when it is dead, or speaks nonsense, and there are no more."""
         said = await self._next()
         return said if isinstance(said, Returned | Raised) else None
+
+    @property
+    def boxed(self) -> Boxed:
+        """The box that it runs in."""
+        return self._boxed
+
+    def stop_for(self, exceeded: Exceeded) -> None:
+        """End it at a limit; the first reason is kept."""
+        self.stopped = self.stopped or exceeded
+        self._boxed.kill()
 
     def kill(self) -> None:
         """End it and all that it has started, at once."""

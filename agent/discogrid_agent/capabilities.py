@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import packages_distributions
 
 from discogrid.programs import find_ffmpeg
+from discogrid.types import python_capability
 
 NAMES_BYTES_MAX = 40_000  # together; a hello must fit its header
 NAMES_MAX = 4_000
@@ -21,7 +22,7 @@ def capabilities() -> frozenset[str]:
     programs = {name for folder in PROGRAM_FOLDERS if os.path.isdir(folder) for name in os.listdir(folder)}
     if find_ffmpeg() is not None:
         modules.add("ffmpeg")
-    kept: list[str] = []
+    kept: list[str] = [python_capability(sys.version_info[0], sys.version_info[1])]
     room = NAMES_BYTES_MAX
     for name in [*sorted(modules), *sorted(programs - modules)]:
         room -= len(name) + 3

@@ -56,10 +56,17 @@ class JobVerified:
 
 @dataclass(frozen=True, slots=True)
 class RunReceived:
-    """Verified tasks of a verified job; `inputs[i]` belongs to index `run.start + i`, None where a task has none."""
+    """Verified tasks of a verified job; `inputs[i]` belongs to index `run.start + i`, None where a task has none.
+
+    Of calls, `shared` is what these and later tasks of the job need, and of each task `more` what it needs beside that,
+    and `cargo` what the shell wants back in its Start.
+    """
 
     run: Run
     inputs: tuple[FileRef | None, ...]
+    shared: tuple[FileRef, ...] = ()
+    more: tuple[tuple[FileRef, ...], ...] = ()
+    cargo: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +275,7 @@ class Start:
     cpus: int
     limits: Limits
     input: FileRef | None
+    cargo: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,12 @@ class LogPipe:
         """When the task has its own."""
         os.close(self.far)
 
+    def drain(self) -> None:
+        """Read what is there already; its writers may write on."""
+        left = _LAST_BYTES
+        while self._open and left > 0 and self._read():
+            left -= PART_BYTES
+
     def finish(self) -> None:
         """Read what is left and close; for when nobody writes any more."""
         left = _LAST_BYTES

@@ -97,6 +97,7 @@ class _Work:
 
     job: _Job
     input: FileRef | None
+    cargo: object
     needs: list[Digest]
     missing: int  # of its blobs
     running: bool = False
@@ -146,8 +147,8 @@ class Machine:
                 self._say_hello(now)
             case JobVerified():
                 self._on_job(event)
-            case RunReceived(run, inputs):
-                self._on_run(run, inputs)
+            case RunReceived():
+                self._on_run(event)
             case BlobReady(digest):
                 self._on_blob(digest)
             case BlobFailed(digest, reason):
@@ -234,24 +235,27 @@ class Machine:
             known.limits = event.limits  # the owner may have laid down others
             known.barred = False
 
-    def _on_run(self, run: Run, inputs: tuple[FileRef | None, ...]) -> None:
+    def _on_run(self, event: RunReceived) -> None:
+        run = event.run
         job = self._jobs.get(run.job)
         if job is None or job.over or run.lease != self._lease:
             return
         seen = job.seen.setdefault((run.number, run.lease), SpanSet())
         fresh = [
-            (Attempt(run.job, index, run.number, run.lease), file)
-            for index, file in zip(range(run.start, run.stop), inputs, strict=True)
+            (Attempt(run.job, index, run.number, run.lease), index - run.start)
+            for index in range(run.start, run.stop)
             if index not in seen
         ]
+        if event.shared:
+            self._share(job, event)
         kept = 0 if self._stopping else min(len(fresh), HELD_MAX - len(self._work))
         misfit = self._misfit(job.requirements)
-        for attempt, file in fresh[:kept]:
+        for attempt, place in fresh[:kept]:
             seen.add(attempt.index, attempt.index + 1)
             if misfit:
                 self._outbox.put(attempt, Outcome.REFUSED, misfit)
             else:
-                self._queue(attempt, job, file)
+                self._queue(attempt, job, event, place)
         back = _runs(attempt for attempt, _ in fresh[kept:])
         if back and self._welcomed:
             self._actions.append(GiveBack(back, leaving=self._stopping is not None))
@@ -266,15 +270,29 @@ class Machine:
                 return f"the task needs {needed} {what}, this agent lends {lent}"
         return ""
 
-    def _queue(self, attempt: Attempt, job: _Job, file: FileRef | None) -> None:
+    def _share(self, job: _Job, event: RunReceived) -> None:
+        """All tasks of the job from these on need more."""
+        known = set(job.shared)
+        fresh = [file for file in event.shared if file not in known]
+        job.shared = (*job.shared, *fresh)
+        if job.keeps:
+            for file in fresh:
+                if file.digest not in job.keeps:
+                    job.keeps.append(file.digest)
+                    self._fetches.need(file, event.run.job)
+
+    def _queue(self, attempt: Attempt, job: _Job, event: RunReceived, place: int) -> None:
+        file = event.inputs[place] if event.inputs else None
+        more = event.more[place] if event.more else ()
+        cargo = event.cargo[place] if event.cargo else None
         job.work += 1
         if not job.keeps:
             job.keeps = list(dict.fromkeys(shared.digest for shared in job.shared))
             for shared in job.shared:
                 self._fetches.need(shared, attempt.job)
-        files = {ref.digest: ref for ref in (*job.shared, *([file] if file else []))}
+        files = {ref.digest: ref for ref in (*job.shared, *([file] if file else []), *more)}
         here = [self._fetches.need(ref, attempt) for ref in files.values()]
-        self._work[attempt] = _Work(job, file, list(files), here.count(False))
+        self._work[attempt] = _Work(job, file, cargo, list(files), here.count(False))
 
     def _on_blob(self, digest: Digest) -> None:
         users = self._fetches.on_ready(digest)
@@ -442,7 +460,7 @@ class Machine:
                 break  # nothing overtakes a task that only waits for room, or it might wait for ever
             work.running = True
             self._use(need, 1)
-            self._actions.append(Start(attempt, need.cpus, work.job.limits, work.input))
+            self._actions.append(Start(attempt, need.cpus, work.job.limits, work.input, work.cargo))
             started.append(attempt)
         if started and self._welcomed:
             self._actions.append(SendStarted(_runs(started)))

@@ -5,15 +5,18 @@ moment and leave together. For hundreds of short tasks a second that is most of 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, assert_never
 
-from discogrid.messages import Message, TaskDone, TasksDone, TasksStarted
-from discogrid.types import Run
+from discogrid.answers import ANSWERED_TASKS_MAX, Answer, TaskAnswers
+from discogrid.calls.frames import Raised, Returned, Stored
+from discogrid.messages import CallsAnswered, Message, TaskDone, TasksDone, TasksStarted
+from discogrid.types import Attempt, Digest, JobId, Run
 from discogrid.wire import pack_parts
 
 WAIT_S = 0.1
+CALLS_WAIT_S = 0.002  # of answers to calls, whose client may wait for them to make the next ones
 MESSAGE_BYTES_MAX = 4 << 20
 MESSAGE_TASKS_MAX = 64
 
@@ -25,11 +28,19 @@ class Report:
     done: TaskDone
     envelope: bytes = b""
     archive: bytes | None = None
+    answers: TaskAnswers | None = (
+        None  # to a task's calls; then envelope and archive are of what they printed, if they did
+    )
+    stored: tuple[Digest, ...] = ()  # of those, what is a blob
 
     @property
     def bytes(self) -> int:
         """Its share of a message."""
-        return len(self.envelope) + len(self.archive or b"")
+        answered = () if self.answers is None else self.answers.answers
+        return len(self.envelope) + len(self.archive or b"") + sum(map(_bytes_of, answered))
+
+
+Seal = Callable[[JobId, Sequence[TaskAnswers]], tuple[bytes, bytes]]
 
 
 class Send(Protocol):
@@ -42,9 +53,10 @@ class Send(Protocol):
 class Reports:
     """Starts and ends of tasks on their way out."""
 
-    def __init__(self, send: Send, may_wait: Callable[[], bool]) -> None:
-        """`may_wait` tells whether this agent has work without an answer."""
+    def __init__(self, send: Send, may_wait: Callable[[], bool], seal: Seal) -> None:
+        """`may_wait` tells whether this agent has work without an answer; `seal` signs answers to calls of a job."""
         self._send = send
+        self._seal = seal
         self._may_wait = may_wait
         self._loop = asyncio.get_running_loop()
         self._started: list[Run] = []
@@ -59,7 +71,7 @@ class Reports:
     def ended(self, report: Report) -> None:
         """This attempt is over."""
         self._ended.append(report)
-        self._leave_soon()
+        self._leave_soon(CALLS_WAIT_S if report.answers is not None else WAIT_S)
 
     def flush(self) -> None:
         """Let everything leave now."""
@@ -72,25 +84,81 @@ class Reports:
         self._started = []
         if runs:
             self._send(TasksStarted(runs=runs))
-        page: list[Report] = []
-        for report in ended:
-            size = sum(other.bytes for other in page) + report.bytes
-            if page and (len(page) == MESSAGE_TASKS_MAX or size > MESSAGE_BYTES_MAX):
-                self._send_page(page)
-                page = []
-            page.append(report)
-        if page:
+        for job in dict.fromkeys(report.done.attempt.job for report in ended if report.answers is not None):
+            mine = [
+                report for report in ended if report.answers is not None and report.done.attempt.job == job
+            ]
+            for page in _pages(mine, ANSWERED_TASKS_MAX):
+                self._send_answers(job, page)
+        for page in _pages([report for report in ended if report.answers is None], MESSAGE_TASKS_MAX):
             self._send_page(page)
 
-    def _leave_soon(self) -> None:
-        wait_s = WAIT_S if self._may_wait() else 0.0
-        if self._due is not None and wait_s:
+    def _leave_soon(self, wait_s: float = WAIT_S) -> None:
+        wait_s = wait_s if self._may_wait() else 0.0
+        if self._due is not None and self._due.when() <= self._loop.time() + wait_s:
             return
         if self._due is not None:
             self._due.cancel()
         self._due = self._loop.call_later(wait_s, self.flush)
 
+    def _send_answers(self, job: JobId, page: list[Report]) -> None:
+        page.sort(key=_place)
+        logged = [report for report in page if report.archive is not None]
+        answers = self._seal(job, [report.answers for report in page if report.answers is not None])
+        message = CallsAnswered(
+            runs=_runs([report.done.attempt for report in page]),
+            seconds=tuple(report.done.seconds for report in page),
+            logs=tuple(report.done for report in logged),
+            stored=tuple(digest for report in page for digest in report.stored),
+        )
+        logs = (
+            pack_parts(report.envelope for report in logged),
+            pack_parts(report.archive or b"" for report in logged),
+        )
+        self._send(message, pack_parts(answers), *(logs if logged else ()))
+
     def _send_page(self, page: list[Report]) -> None:
         envelopes = pack_parts(report.envelope for report in page)
         archives = pack_parts(report.archive for report in page if report.archive is not None)
         self._send(TasksDone(tasks=tuple(report.done for report in page)), envelopes, archives)
+
+
+def _bytes_of(answer: Answer) -> int:
+    match answer:
+        case Returned(value=content) | Raised(error=content):
+            return len(content)
+        case Stored():
+            return 0
+        case _:
+            assert_never(answer)
+
+
+def _place(report: Report) -> tuple[int, int, int]:
+    attempt = report.done.attempt
+    return attempt.lease, attempt.number, attempt.index
+
+
+def _pages(reports: list[Report], most: int) -> Iterator[list[Report]]:
+    """In order, as many to a message as may be in one."""
+    page: list[Report] = []
+    size = 0
+    for report in reports:
+        size += report.bytes
+        if page and (len(page) == most or size > MESSAGE_BYTES_MAX):
+            yield page
+            page, size = [], report.bytes
+        page.append(report)
+    if page:
+        yield page
+
+
+def _runs(attempts: list[Attempt]) -> tuple[Run, ...]:
+    """Attempts of one job, sorted, as runs."""
+    runs: list[Run] = []
+    for attempt in attempts:
+        last = runs[-1] if runs else None
+        if last and (last.stop, last.number, last.lease) == (attempt.index, attempt.number, attempt.lease):
+            runs[-1] = Run(last.job, last.start, attempt.index + 1, last.number, last.lease)
+        else:
+            runs.append(Run.of(attempt))
+    return tuple(runs)

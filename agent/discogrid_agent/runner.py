@@ -85,7 +85,12 @@ class Runner:
             self._attempts.chmod(0o711)
         self._lock = _locked(folder / "lock")
         box.settle(folder)
-        self._watch = Watch(self._attempts)
+        self.watch = Watch(self._attempts)
+
+    @property
+    def attempts(self) -> Path:
+        """Where the folders of attempts are."""
+        return self._attempts
 
     def sweep(self) -> None:
         """Remove what a killed agent left in this folder; before the first attempt."""
@@ -201,7 +206,7 @@ class Runner:
         out_of_time = Exceeded(Limit.TIME, f"The task ran longer than the limit of {limits.seconds:g} s.")
         timer = asyncio.get_running_loop().call_later(limits.seconds, running.stop_for, out_of_time)
         watched = Watched(Meter(boxed, folders), limits, running.stop_for)
-        self._watch.begin(watched)
+        self.watch.begin(watched)
         try:
             return await asyncio.shield(boxed.ended)
         except asyncio.CancelledError:
@@ -209,7 +214,7 @@ class Runner:
             await boxed.ended
             raise
         finally:
-            self._watch.end(watched)
+            self.watch.end(watched)
             timer.cancel()
 
     def _archive(self, attempt: Attempt) -> Path:

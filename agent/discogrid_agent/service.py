@@ -12,13 +12,16 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
 
+from msgspec import structs
+
 from discogrid import __version__, transport
+from discogrid.answers import TaskAnswers, seal_answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import ResultBody, seal_result
 from discogrid.channel import Channel, Received
@@ -42,6 +45,7 @@ from discogrid.messages import (
     Refused,
     Resync,
     RosterPushed,
+    RunCalls,
     RunTasks,
     ServeBlob,
     TaskDone,
@@ -53,13 +57,17 @@ from discogrid.messages import (
 from discogrid.silence import Silence, rhythm
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.trust.roster import Roster
-from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run
+from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outcome, Role, Run, SandboxLevel
 from discogrid.views import task_label
 from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
+from discogrid_agent.call_answers import Cargo, Packed, keep_log, pack_answers, with_arguments
+from discogrid_agent.call_floor import Answered, CallFloor, CallScene
+from discogrid_agent.call_worker import Place, Stage
 from discogrid_agent.environments import FAILED_S, Environment, Environments, NoEnvironment
 from discogrid_agent.ledger import Ledger
 from discogrid_agent.live_logs import LiveLogs
+from discogrid_agent.log_keeper import LogKeeper
 from discogrid_agent.machine import Machine
 from discogrid_agent.peer_blobs import PeerBlobs
 from discogrid_agent.removal import remove_tree
@@ -70,10 +78,12 @@ from discogrid_agent.runner import Runner
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.shelf import Owned, Shelf
 from discogrid_agent.small_blobs import SmallBlobs
-from discogrid_agent.task import Ended, Task
+from discogrid_agent.task import Ended, Task, thread_variables
 from discogrid_agent.terms import Terms
+from discogrid_agent.work_folder import Placed
 
 STORE_BYTES_MAX = 50 << 30
+CALL_S_ENDLESS = 7 * 86400.0  # a call that may run for so long may run for as long as it likes
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +94,16 @@ class Result:
 
     ended: Ended
     envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """Answers to a task's calls, kept in the same way; `stored` are those that are blobs, `log` what was printed."""
+
+    answers: TaskAnswers
+    seconds: float
+    stored: tuple[Digest, ...]
+    log: Result | None
 
 
 class Service:
@@ -141,10 +161,14 @@ class Service:
         self._keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         self._server_key = self._grid.roster.coordinator().curve
         coordinator = self._grid.roster.coordinator().id
-        self._live_logs = LiveLogs(lambda attempt: self._runner.logs(attempt), self._send)  # noqa: PLW0108 - made next
+        self._live_logs = LiveLogs(self._logs, self._send)
         self._runner = Runner(
             self._folder / "work", self._box, agent=self._name, on_log=self._live_logs.wrote
         )
+        self._call_floor = CallFloor(
+            self._runner.attempts, self._box, self._runner.watch, self._offer.slots, self._live_logs.wrote
+        )
+        self._scenes: dict[JobId, CallScene] = {}
         self._clear()
         self._store = BlobStore(self._folder / "blobs", STORE_BYTES_MAX)
         self._peer_blobs = self._open_peer_blobs()
@@ -159,7 +183,7 @@ class Service:
         self._silence = Silence(self._loop.time())
         self._line_changed = asyncio.Event()
         self._dial()
-        self._reports = Reports(self._send, lambda: self._machine.waiting > 0)
+        self._reports = Reports(self._send, lambda: self._machine.waiting > 0, self._seal_answers)
         forget = self._grid.keeper.on_change(self._roster_changed)
         beside = (self._listen_for_silence(), self._watch_terms())
         watching = [self._loop.create_task(work) for work in beside]
@@ -171,6 +195,7 @@ class Service:
             for task in (*watching, *self._tasks):
                 task.cancel()
             await asyncio.gather(*watching, *self._tasks, return_exceptions=True)
+            await self._call_floor.close()
             self._close()
         if self._failure is not None:
             raise self._failure
@@ -314,6 +339,8 @@ class Service:
                 self._take_runs(
                     runs, received.payload[0], received.payload[1], b"".join(received.payload[2:3])
                 )
+            case RunCalls(runs=runs):
+                self._take_calls(runs, *received.payload[:3])
             case TasksCommitted(attempts=attempts):
                 self._tell(events.Committed(attempts))
             case TasksDiscarded(attempts=attempts):
@@ -372,6 +399,27 @@ class Service:
                 self._small.keep(run.job, riders, [task.input for task in tasks if task.input is not None])
                 self._tell(events.RunReceived(run, tuple(task.input for task in tasks)))
 
+    def _take_calls(
+        self, runs: tuple[Run, ...], chunks: bytes = b"", proofs: bytes = b"", envelopes: bytes = b""
+    ) -> None:
+        for run, found in self._shelf.check_calls(runs, chunks, proofs, envelopes, time.time()).items():
+            if isinstance(found, SignatureRefused):
+                log.error(
+                    "calls %d to %d of job %s were refused: %s", run.start, run.stop - 1, run.job, found
+                )
+                self._refuse(run, Refusal(found.what))
+                continue
+            batch, mine = found
+            self._tell(
+                events.RunReceived(
+                    run,
+                    inputs=(),
+                    shared=tuple(batch.body.functions.values()),
+                    more=tuple(tuple(chunk.large.values()) for chunk in mine),
+                    cargo=tuple(Cargo(batch, chunk) for chunk in mine),
+                )
+            )
+
     def _refuse(self, run: Run, refusal: Refusal) -> None:
         for attempt in run.attempts():
             self._reports.ended(Report(_refused(attempt, refusal)))
@@ -411,12 +459,16 @@ class Service:
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
+            case events.Start(cargo=Cargo() as cargo):
+                self._spawn(self._answer_calls(action, cargo))
             case events.Start():
                 self._spawn(self._attempt(action))
             case events.Kill(attempt, reason):
                 self._runner.kill(attempt, reason)
+                self._call_floor.kill(attempt)
             case events.DropArchive(attempt):
                 self._runner.drop(attempt)
+                self._store.unpin(f"answer:{attempt}", remove=True)
             case events.DropBlobs(digests):
                 if self._peer_blobs is not None:
                     self._peer_blobs.dropped(digests)
@@ -426,6 +478,8 @@ class Service:
             case events.ForgetJob(job):
                 self._shelf.drop(job)
                 self._small.forget(job)
+                self._scenes.pop(job, None)
+                self._call_floor.forget(job)
             case events.Exit():
                 self._exited.set()
             case _:
@@ -555,6 +609,104 @@ class Service:
         result = Result(ended, envelope)
         self._tell(events.AttemptEnded(start.attempt, ended.outcome, ended.reason, result))
 
+    # -- calls
+
+    async def _answer_calls(self, start: events.Start, cargo: Cargo) -> None:
+        """Run the calls of one task, which end however they end: only a worker that cannot be had fails the task."""
+        owned = self._shelf.get(start.attempt.job)
+        assert owned is not None, "the machine starts tasks of verified jobs only"
+        attempt = start.attempt
+        if refusal := self._terms.start_calls(owned.job, attempt, time.time()):
+            self._tell(events.AttemptEnded(attempt, Outcome.REFUSED, refusal.reason, refusal))
+            return
+        try:
+            scene = await self._scene(start, owned)
+            calls = cargo.chunk.calls
+            if cargo.chunk.large:
+                calls = tuple(await asyncio.to_thread(with_arguments, cargo.chunk, self._content))
+            functions = Packed(cargo.batch.body.functions, self._content)
+            answered = await self._call_floor.run(attempt, scene, functions, calls)
+        except asyncio.CancelledError:
+            if self._exited.is_set():
+                raise
+            self._end_calls(attempt, Outcome.CANCELLED, "cancelled")
+            return
+        except Exception as error:  # its slot must come back, whatever went wrong
+            if not isinstance(error, DiscogridError | OSError):
+                log.exception("calls of %s could not be run", attempt)
+            self._end_calls(attempt, Outcome.BOX_FAILED, str(error))
+            return
+        self._terms.stop(attempt)
+        answers, blobs = pack_answers(attempt.index, answered)
+        for digest, content in blobs.items():
+            self._store.put_bytes(content, digest)
+            self._store.pin(digest, f"answer:{attempt}")
+        ended = self._log_of(attempt, answered, owned) if answered.printed else None
+        result = CallResult(answers, answered.seconds, tuple(blobs), ended)
+        self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
+
+    def _end_calls(self, attempt: Attempt, outcome: Outcome, reason: str) -> None:
+        self._terms.stop(attempt)
+        self._live_logs.ended(attempt)
+        self._tell(events.AttemptEnded(attempt, outcome, reason))
+
+    def _log_of(self, attempt: Attempt, answered: Answered, owned: Owned) -> Result:
+        self._live_logs.ended(attempt)
+        label = task_label(owned.id, attempt.index)
+        path = self._folder / "work" / "archives" / "calls.zip"
+        ended = keep_log(answered, attempt, label, self._name, owned.limits, self._level(owned), path)
+        return Result(ended, seal_result(self._body(ended, owned), self._grid.identity))
+
+    async def _scene(self, start: events.Start, owned: Owned) -> CallScene:
+        """What the workers of the job have in common; one object as long as that is the same."""
+        known = self._scenes.get(owned.id)
+        if known is not None and known.stage.limits == start.limits:
+            return known
+        manifest = owned.job.manifest
+        calls = manifest.calls
+        assert calls is not None, "a job of calls"
+        mounts = await asyncio.to_thread(self._shelf.mounts, owned, self._path) if manifest.mounts else ()
+        place = None
+        if owned.bare:
+            place = Place(Path(calls.folder), Path(calls.interpreter))
+        threads = {} if owned.bare else thread_variables(start.cpus)
+        stage = Stage(
+            limits=start.limits,
+            mounts=mounts,
+            environment={**threads, **manifest.environment},
+            network=manifest.requirements.network,
+            submitter=manifest.submitter,
+            place=place,
+        )
+        seconds = start.limits.seconds
+        scene = self._scenes[owned.id] = CallScene(
+            job=owned.id,
+            stage=stage,
+            initializer=self._content(manifest.script.digest),
+            files=tuple(
+                Placed(constant.name, self._source(constant.digest)) for constant in manifest.constants
+            ),
+            seconds=seconds if seconds < CALL_S_ENDLESS else None,
+            calls_max=calls.calls_max or None,
+        )
+        return scene
+
+    def _content(self, digest: Digest) -> bytes:
+        """A blob that was fetched."""
+        small = self._small.get(digest)
+        return self._store.path(digest).read_bytes() if small is None else small
+
+    def _logs(self, attempt: Attempt) -> dict[str, LogKeeper]:
+        return self._runner.logs(attempt) or self._call_floor.logs(attempt)
+
+    def _level(self, owned: Owned) -> SandboxLevel:
+        return SandboxLevel.NONE if owned.bare else self._box.level
+
+    def _seal_answers(self, job: JobId, answers: Sequence[TaskAnswers]) -> tuple[bytes, bytes]:
+        owned = self._shelf.get(job)
+        assert owned is not None, "answers are sent as long as their job is known"
+        return seal_answers(owned.job.digest, answers, self._grid.identity, self._level(owned), time.time())
+
     async def _environment(self, packages: tuple[str, ...]) -> Environment | None:
         """What the job's packages are installed in; None for a job without any."""
         if not packages:
@@ -604,7 +756,7 @@ class Service:
             number=ended.attempt.number,
             lease=ended.attempt.lease,
             agent=self._grid.identity.id,
-            sandbox=self._box.level,
+            sandbox=self._level(owned),
             outcome=ended.outcome,
             exit=ended.exit,
             started=ended.started,
@@ -619,7 +771,9 @@ class Service:
 
     def _send_done(self, action: events.SendDone) -> None:
         result = action.result
-        if not isinstance(result, Result):
+        if isinstance(result, CallResult) and not result.stored:
+            self._send_answers(action.attempt, result)
+        elif not isinstance(result, Result | CallResult):
             if isinstance(result, Refusal):
                 done = _refused(action.attempt, result)
             else:
@@ -627,9 +781,32 @@ class Service:
             self._reports.ended(Report(done))
             self._sent(action.attempt)
         elif action.attempt not in self._sending:
-            sending = self._spawn(self._deliver(action, result))
+            if isinstance(result, CallResult):
+                sending = self._spawn(self._deliver_answers(action.attempt, result))
+            else:
+                sending = self._spawn(self._deliver(action, result))
             self._sending[action.attempt] = sending
             sending.add_done_callback(lambda _: self._sending.pop(action.attempt, None))
+
+    def _send_answers(self, attempt: Attempt, result: CallResult) -> None:
+        if result.log is None:
+            report = Report(TaskDone(attempt=attempt, outcome=Outcome.SUCCEEDED, seconds=result.seconds))
+        else:
+            ended = result.log.ended
+            assert isinstance(ended.archive, bytes), "logs of calls are small"
+            report = Report(_done(attempt, ended, inline=True), result.log.envelope, ended.archive)
+        self._reports.ended(replace(report, answers=result.answers, stored=result.stored))
+        self._sent(attempt)
+
+    async def _deliver_answers(self, attempt: Attempt, result: CallResult) -> None:
+        try:
+            for digest in result.stored:
+                path = self._store.path(digest)
+                await self._coordinators_blobs().put(path, digest, path.stat().st_size)
+        except (DiscogridError, OSError) as error:
+            self._tell(events.SendFailed(attempt, str(error)))
+            return
+        self._send_answers(attempt, result)
 
     async def _deliver(self, action: events.SendDone, result: Result) -> None:
         ended = result.ended
@@ -642,24 +819,29 @@ class Service:
         except (DiscogridError, OSError) as error:
             self._tell(events.SendFailed(action.attempt, str(error)))
             return
-        done = TaskDone(
-            attempt=action.attempt,
-            outcome=action.outcome,
-            reason=action.reason,
-            retryable=ended.retryable,
-            exit=ended.exit,
-            started=ended.started,
-            ended=ended.ended,
-            seconds=ended.seconds,
-            archive=ended.archive_digest,
-            archive_bytes=ended.archive_size,
-            inline=archive is not None,
-        )
+        done = _done(action.attempt, ended, inline=archive is not None)
+        done = structs.replace(done, outcome=action.outcome, reason=action.reason)
         self._reports.ended(Report(done, result.envelope, archive))
         self._sent(action.attempt)
 
     def _sent(self, attempt: Attempt) -> None:
         self._loop.call_soon(self._tell, events.ResultSent(attempt))
+
+
+def _done(attempt: Attempt, ended: Ended, *, inline: bool) -> TaskDone:
+    return TaskDone(
+        attempt=attempt,
+        outcome=ended.outcome,
+        reason=ended.reason,
+        retryable=ended.retryable,
+        exit=ended.exit,
+        started=ended.started,
+        ended=ended.ended,
+        seconds=ended.seconds,
+        archive=ended.archive_digest,
+        archive_bytes=ended.archive_size,
+        inline=inline,
+    )
 
 
 def _refused(attempt: Attempt, refusal: Refusal) -> TaskDone:

@@ -64,7 +64,7 @@ class Task:
                     f"The variable {name!r:.80} cannot be set for a task.", fix="Use --env NAME=VALUE."
                 )
         return {
-            **dict.fromkeys(_THREAD_VARIABLES, str(self.cpus)),
+            **thread_variables(self.cpus),
             "PYTHONUNBUFFERED": "1",  # what a task printed is seen at once, and kept when it is stopped
             **self.environment,
             "DISCOGRID_JOB": self.attempt.job,
@@ -73,6 +73,11 @@ class Task:
             "DISCOGRID_COUNT": str(self.count),
             "DISCOGRID_ATTEMPT": str(self.attempt.number),
         }
+
+
+def thread_variables(cpus: int) -> dict[str, str]:
+    """What keeps libraries from starting more threads than a task has slots."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(cpus))
 
 
 def _first_line(script: Path | bytes) -> bytes:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from discogrid.bundle import Job, Manifest
 from discogrid.keys import shown_id
 from discogrid.trust.roster import Roster
-from discogrid.types import Attempt, Limits, NodeId, Role
+from discogrid.types import Attempt, Digest, Limits, NodeId, Role
 from discogrid_agent import acceptance
+from discogrid_agent.call_history import CallHistory
 from discogrid_agent.charges import Charges
 from discogrid_agent.ledger import Ledger, LedgerError
 from discogrid_agent.rules import Refusal, Submitter
 from discogrid_agent.rules_file import RulesFile
 
 BOOK_S = 10.0  # between two bookings of what running tasks use: so much may be lost with a killed agent
+LOOK_S = 1.0  # for which an answer about a job of calls holds; changed rules are heard of by themselves
 LEDGER_PAUSE_S = 600.0  # before a task is wanted again that could not be written down
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,10 @@ class Terms:
         self._ledger = ledger
         self._roster = roster
         self._charges = Charges()
+        self._calls = CallHistory()
+        self._looked: dict[
+            Digest, tuple[float, Refusal | None]
+        ] = {}  # when a job of calls was looked at, and what was said
         self._booked = time.monotonic()
         self._warn_of_strangers()
 
@@ -78,12 +84,30 @@ class Terms:
         self._charges.begin(attempt, manifest.submitter, manifest.requirements.cpus, time.monotonic())
         return None
 
+    def start_calls(self, job: Job, attempt: Attempt, now: float) -> Refusal | None:
+        """The same for a task of calls, of which there may be thousands in a second: it is remembered in memory alone."""
+        manifest = job.manifest
+        until, refusal = self._looked.get(job.digest, (0.0, None))
+        if not now - LOOK_S < until <= now:
+            refusal = self.refusal(manifest, now)
+            self._looked[job.digest] = (now, refusal)
+        if refusal is not None:
+            return refusal
+        if reason := self._calls.start(job.digest, attempt.index, manifest.retries):
+            return Refusal(reason)
+        self._charges.begin(attempt, manifest.submitter, manifest.requirements.cpus, time.monotonic())
+        return None
+
     def stop(self, attempt: Attempt) -> None:
         """The attempt uses nothing any more."""
         self._charges.end(attempt, time.monotonic())
 
     def job_ended(self, job: Job) -> None:
         """The coordinator says that nothing of the job will run any more."""
+        if job.manifest.calls is not None:
+            self._calls.end(job.digest)
+            self._looked.pop(job.digest, None)
+            return
         try:
             self._ledger.job_ended(job.digest)
         except LedgerError as error:

@@ -6,6 +6,7 @@ from math import isfinite
 
 from msgspec import structs
 
+from discogrid.batches import TASKS_OPEN_JOB_MAX
 from discogrid.blobs import digest_of
 from discogrid.bundle import NUMBER_MAX, TASKS_MAX, ResultBody, open_results
 from discogrid.channel import Received
@@ -13,6 +14,7 @@ from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
 from discogrid.messages import (
     BlobNews,
+    CallsAnswered,
     Goodbye,
     Heartbeat,
     HeartbeatSeen,
@@ -30,6 +32,7 @@ from discogrid.wire import unpack_parts
 from discogrid_coordinator import events
 from discogrid_coordinator.blob_desk import BlobDesk
 from discogrid_coordinator.books import AgentNoted
+from discogrid_coordinator.call_desk import CallDesk
 from discogrid_coordinator.engine import Engine, Pending
 from discogrid_coordinator.peers import Peer
 
@@ -42,9 +45,10 @@ log = logging.getLogger(__name__)
 class AgentDesk:
     """Everything an agent may say."""
 
-    def __init__(self, engine: Engine, blobs: BlobDesk) -> None:
-        """Speak for this engine; what agents say of blobs is passed on to `blobs`."""
+    def __init__(self, engine: Engine, blobs: BlobDesk, calls: CallDesk) -> None:
+        """Speak for this engine; what agents say of blobs and of calls is passed on."""
         self._engine = engine
+        self._calls = calls
         self._blobs = blobs
 
     def hello(self, peer: Peer, hello: Hello) -> None:
@@ -79,6 +83,8 @@ class AgentDesk:
                 engine.tell(events.TasksReturned(peer.name, runs, leaving, nonce))
             case TasksDone(tasks=tasks):
                 self._done(peer, tasks, received.payload)
+            case CallsAnswered() as answered:
+                self._calls.answered(peer, answered, received.payload)
             case LogChunk() as chunk:
                 if told := engine.log_relay.hear(peer, chunk, b"".join(received.payload[:1])):
                     engine.outbox.put(peer.route, told)
@@ -150,7 +156,9 @@ class AgentDesk:
 
 def _sound(runs: Sequence[Run]) -> bool:
     """Whether these can be runs of a job: what is turned round or endless would cost whoever counts through it."""
-    return all(0 <= run.start < run.stop <= TASKS_MAX for run in runs)
+    return all(
+        0 <= run.start < run.stop <= TASKS_OPEN_JOB_MAX and run.stop - run.start <= TASKS_MAX for run in runs
+    )
 
 
 def _keepable(task: TaskDone) -> bool:

@@ -470,15 +470,24 @@ class Books:
         for index in rows:
             fresh.remove(index)
             self._end_row(job, job.rows[index], state, reason, now)
+            if job.view.calls and state is TaskState.DONE and job.rows[index].archive is None:
+                del job.rows[
+                    index
+                ]  # of calls there may be no end, and nothing is kept of those that said nothing
+                self._crowd(job, state, reason, now).indices.add(index, index + 1)
         if fresh:
-            crowd = job.crowds.setdefault(state, _Crowd(SpanSet(), reason, now))
-            crowd.reason, crowd.ended = reason, now
+            crowd = self._crowd(job, state, reason, now)
             for low, high in fresh:
                 crowd.indices.add(low, high)
             job.counts[TaskState.QUEUED] -= len(fresh)
             job.counts[state] += len(fresh)
         job.changed.add(start, stop)
         self._changed_jobs[job.view.id] = None
+
+    def _crowd(self, job: _Job, state: TaskState, reason: str, now: float) -> _Crowd:
+        crowd = job.crowds.setdefault(state, _Crowd(SpanSet(), reason, now))
+        crowd.reason, crowd.ended = reason, now
+        return crowd
 
     def _end_row(self, job: _Job, row: _Row, state: TaskState, reason: str, now: float) -> None:
         for number in list(row.held):
@@ -491,11 +500,13 @@ class Books:
             self._agent(row.agent).done += 1
 
     def _kept_tasks(self, job: JobView, start: int, stop: int) -> list[TaskView]:
-        """Of a closed job: what ended by no attempt of its own ended with the job."""
+        """Of a closed job: what ended by no attempt of its own ended with the job; of calls nothing is kept that said nothing."""
+        done = job.calls and job.state is not JobState.CANCELLED
+        unknown = TaskState.DONE if done else TaskState.CANCELLED
         results = {result.attempt.index: result for result in self._kept.results(job.id, start, stop)}
         found = []
         for index, name in enumerate(self._kept.inputs(job.id, start, stop), start):
-            row = _Row(TaskState.CANCELLED, reason=job.reason, ended=job.ended)
+            row = _Row(unknown, reason="" if done else job.reason, ended=job.ended)
             if (result := results.get(index)) is not None:
                 _fill(row, result)
                 if result.state is None:

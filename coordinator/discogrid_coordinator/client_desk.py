@@ -9,8 +9,10 @@ from discogrid.channel import Received
 from discogrid.errors import DiscogridError, WireError
 from discogrid.messages import (
     Act,
+    AddCalls,
     Answer,
     BlobsMissing,
+    CallsSeen,
     FollowLogs,
     GetJob,
     GetResults,
@@ -34,6 +36,7 @@ from discogrid.types import Attempt, JobId, TaskState
 from discogrid.views import TaskView
 from discogrid.wire import pack_parts
 from discogrid_coordinator import events
+from discogrid_coordinator.call_desk import CallDesk
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.intake import Accepted
 from discogrid_coordinator.pages import PAGE_VIEWS, first_page
@@ -50,9 +53,10 @@ log = logging.getLogger(__name__)
 class ClientDesk:
     """Everything a client may say."""
 
-    def __init__(self, engine: Engine, permits: Permits) -> None:
-        """Speak for this engine, as far as `permits` lets a member."""
+    def __init__(self, engine: Engine, permits: Permits, calls: CallDesk) -> None:
+        """Speak for this engine, as far as `permits` lets a member; what is said of calls is passed on."""
         self._engine = engine
+        self._calls = calls
         self._permits = permits
 
     def hear(self, peer: Peer, received: Received) -> None:
@@ -65,6 +69,12 @@ class ClientDesk:
                 self.leave(peer)
             case SubmitJob():
                 self._submit(peer, message, received.payload)
+            case AddCalls(request=request, job=job):
+                if accepted := self._owned(peer, request, job):
+                    self._calls.add(peer, message, received.payload, accepted, time.time())
+            case CallsSeen(job=job):
+                if (accepted := self._engine.intake.get(job)) and self._permits.owns(peer.node, accepted):
+                    self._calls.seen(message, accepted)
             case TellRunTimes():
                 self._learn(peer, message, received.payload)
             case Query():
@@ -93,6 +103,7 @@ class ClientDesk:
         """The client is gone; its jobs go on."""
         for follower in self._engine.watches.leave(peer.route):
             self._unfollow(follower)
+        self._calls.leave(peer)
         self._engine.peers.remove(peer)
 
     # -- jobs
@@ -108,19 +119,31 @@ class ClientDesk:
         try:
             verified = engine.intake.verify(payload[0], payload[1], peer.node, time.time())
             if len(payload) == 3:
-                engine.intake.take_small(verified, payload[2])
+                engine.intake.take_small(verified.blobs(), payload[2])
         except DiscogridError as error:
             self._refuse(peer, request, "signature", error.what, error.why, error.fix)
             return
         if (known := engine.intake.known(verified.job.digest)) is not None:
-            engine.outbox.put(peer.route, JobAccepted(request=request, job=known))
+            self._again(peer, message, known)
         elif refusal := self._permits.over_quota(request, verified):
             engine.outbox.put(peer.route, refusal)
-        elif missing := engine.intake.missing(verified):
+        elif missing := engine.intake.missing(verified.blobs(), peer.node):
             engine.outbox.put(peer.route, BlobsMissing(request=request, digests=tuple(missing)))
         else:
             id_ = engine.accept(verified, hold=message.hold)
             engine.outbox.put(peer.route, JobAccepted(request=request, job=id_))
+            if verified.job.manifest.calls and (accepted := engine.intake.get(id_)):
+                self._calls.attach(peer, accepted, message.seen)
+
+    def _again(self, peer: Peer, message: SubmitJob, known: JobId) -> None:
+        """The job was accepted before; of calls it goes on, if it has not ended, with the client that comes now."""
+        accepted = self._engine.intake.get(known)
+        calls = accepted is not None and accepted.job.manifest.calls is not None
+        if accepted is not None and calls and not self._calls.attach(peer, accepted, message.seen):
+            self._refuse(peer, message.request, "over", f"job {known} has ended", fix="Make a new pool.")
+        else:
+            tasks = accepted.calls.tasks if accepted is not None and accepted.calls is not None else 0
+            self._engine.outbox.put(peer.route, JobAccepted(request=message.request, job=known, tasks=tasks))
 
     def _learn(self, peer: Peer, message: TellRunTimes, payload: list[bytes]) -> None:
         if len(payload) != 2 or not KIND.fullmatch(message.kind):
@@ -136,11 +159,14 @@ class ClientDesk:
         self._engine.outbox.put(peer.route, Answer(request=message.request))
 
     def _act(self, peer: Peer, message: Act) -> None:
-        if self._owned(peer, message.request, message.job) is None:
+        accepted = self._owned(peer, message.request, message.job)
+        if accepted is None:
             return
         match message.what:
             case "cancel":
                 self._engine.tell(events.JobCancelled(message.job))
+            case "close":
+                self._calls.close(accepted)
             case "release":
                 self._engine.tell(events.JobReleased(message.job))
             case "prune":
@@ -197,8 +223,15 @@ class ClientDesk:
             )
         tasks = first_page(books.tasks(accepted.id, start, start + count))
         return Answer(
-            request=query.request, tasks=tuple(tasks), more=start + len(tasks) < len(accepted.leaves)
+            request=query.request, tasks=tuple(tasks), more=start + len(tasks) < self._count(accepted)
         )
+
+    def _count(self, accepted: Accepted) -> int:
+        """How many tasks a job has by now."""
+        if not accepted.job.manifest.calls:
+            return len(accepted.leaves)
+        job = self._engine.books.job(accepted.id)
+        return job.counts.total if job else 0
 
     def _results(self, peer: Peer, message: GetResults) -> None:
         engine = self._engine
@@ -247,7 +280,7 @@ class ClientDesk:
         accepted = self._owned(peer, message.request, message.job)
         if accepted is None:
             return
-        if not 0 <= message.index < len(accepted.leaves):
+        if not 0 <= message.index < self._count(accepted):
             self._refuse(
                 peer, message.request, "unknown-job", f"job {message.job} has no task {message.index}"
             )

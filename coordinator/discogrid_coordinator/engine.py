@@ -19,6 +19,10 @@ from discogrid.errors import BlobError, DiscogridError
 from discogrid.grid import Grid
 from discogrid.messages import (
     PROTOCOL,
+    CallsDone,
+    CallsLost,
+    CallSlots,
+    CallsOver,
     CancelTasks,
     FollowLogs,
     JobEnded,
@@ -45,6 +49,7 @@ from discogrid.types import (
 from discogrid.views import JobView
 from discogrid_coordinator import events, locality
 from discogrid_coordinator.books import CHANGED_TASKS_MAX, Books
+from discogrid_coordinator.call_job import CallJob
 from discogrid_coordinator.intake import Accepted, Intake, Verified
 from discogrid_coordinator.journal import JobRecord, Journal, ResultRecord, Write
 from discogrid_coordinator.leaves import Names
@@ -59,6 +64,8 @@ from discogrid_coordinator.watches import Watches
 FAILURES = (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)  # that are the task's own
 RESULTS_PREFIX = "results:"
 
+_CHANGES_SLOTS = (events.AgentJoined, events.AgentLeft, events.AgentPaused, events.TimePassed)
+
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
@@ -71,6 +78,13 @@ class Pending:
     done: TaskDone
     envelope: bytes
     archive: bytes | None  # when it came inline
+
+
+@dataclass(slots=True)
+class Answered:
+    """Answers to the calls of a task on the same way; `won` when they are the first."""
+
+    won: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +141,8 @@ class Engine:
         self._blob_endpoint = blob_endpoint
         self._clock = clock
         self._wall = wall
-        self._pending: dict[Attempt, Pending] = {}
+        self._pending: dict[Attempt, Pending | Answered] = {}
+        self._calls: dict[JobId, CallJob] = {}  # that are open
         self._named: dict[Digest, None] = {}  # blobs that rows name which wait to be written
         self._ended: list[JobId] = []
         self._forgotten: list[Forgotten] = []
@@ -145,6 +160,9 @@ class Engine:
         for action in self.scheduler.handle(event, self._clock()):
             self._perform(action, now)
             self.books.apply(action, now)
+        if self._calls and isinstance(event, _CHANGES_SLOTS):
+            for job in self._calls.values():
+                self.tell_slots(job)
 
     def accept(self, verified: Verified, *, hold: bool) -> JobId:
         """Take a verified job in whose blobs are all here."""
@@ -158,8 +176,43 @@ class Engine:
         self._enter(accepted, state, created)
         expected = self._expected(accepted)
         event = _submitted(accepted, held=hold, weight=self._weight(accepted), expected=expected)
+        if accepted.calls is not None:
+            self._calls[accepted.id] = accepted.calls
         self.tell(self._placed(event, accepted))
         return accepted.id
+
+    def answered(self, agent: AgentId, attempt: Attempt, seconds: float) -> bool:
+        """The calls of a task have been answered by an agent, whose signature holds; whether nobody was faster."""
+        answered = self._pending[attempt] = Answered()
+        self.tell(events.TaskSucceeded(agent, attempt, seconds))
+        self._pending.pop(attempt, None)
+        return answered.won
+
+    def calls(self, job: JobId) -> CallJob | None:
+        """What is kept of a job of calls that has not ended."""
+        return self._calls.get(job)
+
+    def calls_of(self, route: bytes) -> list[CallJob]:
+        """Those of one client."""
+        return [calls for calls in self._calls.values() if calls.route == route]
+
+    def say(self, calls: CallJob, build: Callable[[int], CallsDone | CallsLost], *payload: bytes) -> int:
+        """Tell the client of a job of calls something that it is to confirm; the number of it."""
+        word = calls.done(build, payload)
+        self.outbox.put(calls.route, word.message, word.payload)
+        return word.message.number
+
+    def tell_slots(self, calls: CallJob) -> None:
+        """Let the client know how many of its calls can run at a time, unless it does."""
+        slots = self.scheduler.slots(calls.id)
+        if slots != calls.slots:
+            calls.slots = slots
+            self.outbox.put(calls.route, CallSlots(job=calls.id, slots=slots))
+
+    def keep_log(self, record: ResultRecord, archive: bytes) -> None:
+        """What the calls of a task have printed, with the agent's word on it."""
+        self.journal.put_result(record, archive)
+        self.books.note_result(record)
 
     def ended(self, agent: AgentId, pending: Pending) -> None:
         """An attempt has ended; its envelope and archive were verified."""
@@ -305,6 +358,9 @@ class Engine:
 
     def _commit(self, agent: AgentId, attempt: Attempt) -> None:
         pending = self._pending[attempt]
+        if isinstance(pending, Answered):
+            pending.won = True
+            return
         done = pending.done
         record = ResultRecord(
             attempt=attempt,
@@ -326,7 +382,11 @@ class Engine:
             self.store.pin(done.archive, results_of(attempt.job))
             self._named[done.archive] = None
         self.books.note_result(record)
-        if record.state is TaskState.DONE and (accepted := self.intake.get(attempt.job)) is not None:
+        if (
+            record.state is TaskState.DONE
+            and attempt.job not in self._calls
+            and (accepted := self.intake.get(attempt.job)) is not None
+        ):
             file = accepted.leaves.input(attempt.index)
             self.journal.learn(kind_of(accepted.job.manifest), task_key(attempt.index, file), done.seconds)
 
@@ -379,6 +439,7 @@ class Engine:
             created=created,
             digest=accepted.job.digest,
             priority=manifest.priority,
+            calls=manifest.calls is not None,
             **more,  # type: ignore[arg-type]  # started, ended and reason, as the journal has them
         )
         self.books.note_job(view, Names(accepted.leaves), manifest.requirements.cpus)
@@ -394,6 +455,9 @@ class Engine:
                 accepted = self.intake.restore(record.id, record.envelope, record.leaves)
             except DiscogridError:
                 log.exception("job %s of the journal cannot be read any more; it is passed over", record.id)
+                continue
+            if accepted.calls is not None:
+                self._end_calls(accepted, record)
                 continue
             times = {"started": record.started, "ended": record.ended, "reason": record.reason}
             self._enter(accepted, record.state, record.created, **times)
@@ -429,10 +493,24 @@ class Engine:
                 self.store.pin(archive, results_of(job))
         self.tell(events.Restarted(self.journal.agents()))
 
+    def _end_calls(self, accepted: Accepted, record: JobRecord) -> None:
+        """A job of calls does not outlive the coordinator: its client makes another one of what is left of it."""
+        self._enter(accepted, record.state, record.created, started=record.started)
+        self.tell(_submitted(accepted, held=False, weight=1.0))
+        self.tell(events.JobCancelled(accepted.id, "the coordinator was started again"))
+
     def _note_end(self, job: JobRecord, start: int, stop: int, state: TaskState, reason: str) -> None:
         self.books.apply(events.EndTasks(job.id, start, stop, state, reason), job.ended or self._wall())
 
     def _end_tasks(self, job: JobId, start: int, stop: int, state: TaskState, reason: str) -> None:
+        if (calls := self._calls.get(job)) is not None:
+            for batch in calls.ended(start, stop):
+                self.intake.drop_batch(job, batch)
+            if state is TaskState.DONE:
+                return
+            self.say(
+                calls, lambda number: CallsLost(job=job, number=number, start=start, stop=stop, reason=reason)
+            )
         for index in range(start, stop):
             if state is not TaskState.DONE and state is not TaskState.CANCELLED:
                 self.journal.end_task(job, index, state, reason)
@@ -440,6 +518,9 @@ class Engine:
 
     def _end_job(self, job: JobId, state: JobState, reason: str, now: float) -> None:
         self.news = True
+        if (calls := self._calls.pop(job, None)) is not None:
+            why = reason or "" if state is JobState.CANCELLED else ""
+            self.outbox.put(calls.route, CallsOver(job=job, reason=why))
         for peer in self.peers.told(job):
             self._lines(peer.name, JobEnded, [job])
             peer.jobs_told.discard(job)
@@ -464,7 +545,8 @@ class _Shelf:
     def inputs(self, job: JobId, start: int, stop: int) -> Sequence[str | None]:
         """What its submitter called the inputs; nothing where that cannot be read any more."""
         accepted = self._intake.get(job)
-        return [None] * (stop - start) if accepted is None else Names(accepted.leaves)[start:stop]
+        named = accepted is not None and not accepted.job.manifest.calls
+        return Names(accepted.leaves)[start:stop] if accepted and named else [None] * (stop - start)
 
     def results(self, job: JobId, start: int, stop: int) -> Iterable[ResultRecord]:
         """How its tasks ended."""
@@ -496,6 +578,7 @@ def _submitted(
         repeatable=manifest.repeatable and not manifest.requirements.network,
         expected=expected,
         restored=restored,
+        open=manifest.calls is not None,
     )
 
 
@@ -506,4 +589,9 @@ def results_of(job: JobId) -> str:
 
 def job_of(owner: str) -> JobId:
     """The job behind whoever keeps a blob: the job itself for its inputs, `results_of` it for its results."""
-    return JobId(owner.removeprefix(RESULTS_PREFIX))
+    return JobId(owner.removeprefix(RESULTS_PREFIX).partition("/")[0])
+
+
+def is_result(owner: str) -> bool:
+    """Whether a blob is kept as a result."""
+    return owner.startswith(RESULTS_PREFIX)

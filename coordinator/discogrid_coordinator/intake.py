@@ -1,10 +1,11 @@
 """Takes in signed jobs: what is verified, present in full and durable becomes a job; everything else is refused."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from discogrid.batches import Batch
 from discogrid.blobs import BlobStore, digest_of
 from discogrid.bundle import (
     Job,
@@ -19,6 +20,7 @@ from discogrid.transfer import unpack_small
 from discogrid.trust.keeper import RosterKeeper
 from discogrid.types import Digest, FileRef, JobId, NodeId
 from discogrid.wire import pack_parts
+from discogrid_coordinator.call_job import CallJob
 from discogrid_coordinator.leaves import Leaves, unpack_leaves
 from discogrid_coordinator.quotas import Load, Usage
 
@@ -60,6 +62,7 @@ class Accepted:
     job: Job
     leaves: Leaves
     tree: Tree | None  # None once it has ended: none of its tasks travels any more
+    calls: CallJob | None = None  # of a job of calls that is open
 
     def blobs(self) -> Iterator[FileRef]:
         """Everything that its tasks need or needed."""
@@ -140,19 +143,19 @@ class Intake:
             del self._recent[next(iter(self._recent))]
         return verified
 
-    def take_small(self, verified: Verified, riders: bytes) -> None:
-        """Keep the small blobs that came along and belong to the job; WireError or BlobError when they cannot be."""
-        wanted = {file.digest: file for file in verified.blobs() if not self._store.has(file.digest)}
+    def take_small(self, blobs: Iterable[FileRef], riders: bytes) -> None:
+        """Keep those of the blobs that came along; WireError or BlobError when they cannot be."""
+        wanted = {file.digest: file for file in blobs if not self._store.has(file.digest)}
         for digest, content in unpack_small(riders, wanted).items():
             self._store.put_bytes(content, digest)
 
-    def missing(self, verified: Verified) -> list[Digest]:
-        """Blobs that are not here yet, at most BLOBS_MISSING_MAX of them; from now on they are taken from its submitter."""
+    def missing(self, blobs: Iterable[FileRef], submitter: NodeId) -> list[Digest]:
+        """Those that are not here yet, at most BLOBS_MISSING_MAX of them; from now on they are taken from this member."""
         absent: dict[Digest, None] = {}
-        for file in verified.blobs():
+        for file in blobs:
             if file.digest not in absent and not self._store.has(file.digest):
                 absent[file.digest] = None
-                self._await(verified.job.manifest.submitter, file)
+                self._await(submitter, file)
                 if len(absent) == BLOBS_MISSING_MAX:
                     break
         return list(absent)
@@ -200,8 +203,25 @@ class Intake:
         for known in (self._jobs, self._ended, self._recalled):
             known.pop(job, None)
 
+    def keep_batch(self, accepted: Accepted, batch: Batch) -> None:
+        """Keep the blobs of a batch of calls: its functions as long as the job is open, large arguments as long as itself."""
+        owners = [
+            (batch.body.functions.values(), accepted.id),
+            (batch.body.large, batch_of(accepted.id, batch)),
+        ]
+        for files, owner in owners:
+            for file in files:
+                self._store.pin(file.digest, owner)
+                self._awaited.get(accepted.job.manifest.submitter, {}).pop(file.digest, None)
+
+    def drop_batch(self, job: JobId, batch: Batch) -> None:
+        """None of its calls will run any more."""
+        if batch.body.large:
+            self._store.unpin(batch_of(job, batch), remove=True)
+
     def _keep(self, job: JobId, verified: Verified) -> Accepted:
-        accepted = Accepted(job, verified.job, verified.leaves, verified.tree)
+        calls = CallJob(job) if verified.job.manifest.calls else None
+        accepted = Accepted(job, verified.job, verified.leaves, verified.tree, calls)
         submitter = verified.job.manifest.submitter
         self._jobs[job] = accepted
         self.usage.add(submitter, job, verified.load)
@@ -210,6 +230,11 @@ class Intake:
             self._store.pin(file.digest, job)
             self._awaited.get(submitter, {}).pop(file.digest, None)
         return accepted
+
+
+def batch_of(job: JobId, batch: Batch) -> str:
+    """Who keeps the large arguments of a batch."""
+    return f"{job}/{batch.body.start}"
 
 
 def _verified(job: Job, packed: bytes) -> Verified:

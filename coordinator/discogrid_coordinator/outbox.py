@@ -6,11 +6,16 @@ from dataclasses import dataclass, field
 from discogrid.messages import (
     PROTOCOL_OLDEST,
     BlobSource,
+    CallsDone,
+    CallsLost,
+    CallSlots,
+    CallsOver,
     CancelTasks,
     HeartbeatSeen,
     JobEnded,
     JobSpec,
     Message,
+    RunCalls,
     RunTasks,
     ServeBlob,
     TasksCommitted,
@@ -19,14 +24,15 @@ from discogrid.messages import (
 from discogrid.transfer import pack_small
 from discogrid.types import AgentId, Attempt, FileRef, JobId, Run
 from discogrid.wire import pack_parts
+from discogrid_coordinator.call_job import CallJob, Parcel
 from discogrid_coordinator.intake import Accepted
 from discogrid_coordinator.peers import Peer, Peers
 
 ITEMS_MESSAGE_MAX = 512  # runs or attempts in one message
 LEAVES_BYTES_MAX = 4 << 20  # in one message
 
-PROMISES_NOTHING = (HeartbeatSeen, BlobSource, ServeBlob)
-"""What waits for no disk: a slow one must not make anybody believe that the coordinator is gone."""
+PROMISES_NOTHING = (HeartbeatSeen, BlobSource, ServeBlob, CallsDone, CallsLost, CallSlots, CallsOver)
+"""What waits for no disk: a slow one must not make anybody believe that the coordinator is gone, and calls are held by their client."""
 
 Line = Run | Attempt | JobId
 Kind = (
@@ -139,6 +145,7 @@ class Outbox:
 
     def _run_tasks(self, runs: list[Run]) -> list[tuple[Message, Sequence[bytes]]]:
         composed: list[tuple[Message, Sequence[bytes]]] = []
+        of_calls: list[tuple[Run, CallJob]] = []
         page: list[Run] = []
         leaves: list[bytes] = []
         proofs: list[bytes] = []
@@ -157,6 +164,9 @@ class Outbox:
             job = self._accepted(run.job)
             if job is None:
                 continue
+            if job.calls is not None:
+                of_calls.append((run, job.calls))
+                continue
             run_leaves, proof = job.parcel(run.start, run.stop)
             page.append(run)
             leaves.extend(run_leaves)
@@ -165,4 +175,30 @@ class Outbox:
             if len(page) == ITEMS_MESSAGE_MAX or sum(map(len, leaves)) > LEAVES_BYTES_MAX:
                 close_page()
         close_page()
-        return composed
+        return composed + _run_calls(of_calls) if of_calls else composed
+
+
+def _run_calls(runs: list[tuple[Run, CallJob]]) -> list[tuple[Message, Sequence[bytes]]]:
+    composed: list[tuple[Message, Sequence[bytes]]] = []
+    parts: list[tuple[Run, Parcel]] = []
+    size = 0
+    for run, calls in runs:
+        for parcel in calls.parcels(run.start, run.stop):
+            part = Run(run.job, parcel.start, parcel.start + len(parcel.chunks), run.number, run.lease)
+            parts.append((part, parcel))
+            size += sum(map(len, parcel.chunks))
+            if len(parts) == ITEMS_MESSAGE_MAX or size > LEAVES_BYTES_MAX:
+                composed.append(_calls_message(parts))
+                parts, size = [], 0
+    if parts:
+        composed.append(_calls_message(parts))
+    return composed
+
+
+def _calls_message(parts: Sequence[tuple[Run, Parcel]]) -> tuple[Message, Sequence[bytes]]:
+    payload = (
+        pack_parts(chunk for _, parcel in parts for chunk in parcel.chunks),
+        pack_parts(parcel.proof for _, parcel in parts),
+        pack_parts(parcel.envelope for _, parcel in parts),
+    )
+    return RunCalls(runs=tuple(run for run, _ in parts)), payload

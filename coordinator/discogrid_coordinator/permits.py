@@ -2,7 +2,7 @@
 
 from discogrid.messages import Refused
 from discogrid.types import Digest, NodeId, Quotas, Role
-from discogrid_coordinator.engine import Engine, job_of
+from discogrid_coordinator.engine import Engine, is_result, job_of
 from discogrid_coordinator.intake import Accepted, Verified
 from discogrid_coordinator.retention import ENDED_JOBS_MAX
 
@@ -52,8 +52,9 @@ class Permits:
         if roster.may(node, Role.ADMIN):
             return True
         engine, owners = self._engine, self._engine.store.pinned_by(digest)
+        jobs = {job_of(owner) for owner in owners if not is_result(owner)}
         if roster.may(node, Role.AGENT) and any(
-            not owners.isdisjoint(engine.scheduler.jobs_held(agent)) for agent in engine.peers.agents_of(node)
+            not jobs.isdisjoint(engine.scheduler.jobs_held(agent)) for agent in engine.peers.agents_of(node)
         ):
             return True
         return roster.may(node, Role.SUBMITTER) and any(

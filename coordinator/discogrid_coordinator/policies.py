@@ -112,6 +112,14 @@ def misfit(requirements: Requirements, offer: Offer) -> str:
     return f"lacks {', '.join(lacking)}" if lacking else ""
 
 
+def fitting(requirements: Requirements, offer: Offer) -> int:
+    """How many such tasks an agent that fits can run at a time."""
+    fitting = offer.slots // requirements.cpus
+    if requirements.memory_bytes:
+        fitting = min(fitting, offer.memory_bytes // requirements.memory_bytes)
+    return min(fitting, offer.gpus // requirements.gpus) if requirements.gpus else fitting
+
+
 def prefetch(mean_s: float | None, parallel: int) -> int:
     """Tasks to send ahead to an agent that runs `parallel` at once, each for `mean_s` seconds (None: not known yet).
 

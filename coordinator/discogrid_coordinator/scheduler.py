@@ -166,6 +166,14 @@ class Scheduler:
         agent = self.floor.agents.get(name)
         return {hold.task.job.id for hold in agent.held} if agent else set()
 
+    def slots(self, job_id: JobId) -> int:
+        """How many tasks of the job could run at a time on the agents that are here and take work. O(agents that fit)."""
+        job = self.floor.jobs.get(job_id)
+        if job is None:
+            return 0
+        need = job.requirements
+        return sum(policies.fitting(need, agent.offer) for agent in job.pool.members if not agent.closed)
+
     def can_place(self, job_id: JobId) -> bool:
         """Whether any agent now on the grid could run the job's tasks, or nothing of it is left to run."""
         job = self.floor.jobs.get(job_id)
@@ -174,7 +182,7 @@ class Scheduler:
     def explain(self, job_id: JobId) -> dict[AgentId, str]:
         """Why each agent does not take what waits of the job; empty when nothing waits or the job has ended."""
         job = self.floor.jobs.get(job_id)
-        if job is None or not job.ready:
+        if job is None or not (job.ready or job.open):
             return {}
         return {name: self._obstacle(job, self.floor.agents[name]) for name in sorted(self.floor.agents)}
 

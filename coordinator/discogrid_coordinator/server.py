@@ -34,6 +34,7 @@ from discogrid.types import AgentId, NodeId, Role
 from discogrid_coordinator import events
 from discogrid_coordinator.agent_desk import AgentDesk
 from discogrid_coordinator.blob_desk import BlobDesk, served_at
+from discogrid_coordinator.call_desk import CallDesk
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Batch, Engine
 from discogrid_coordinator.journal import Journal
@@ -156,8 +157,9 @@ class Server:
         self._writer = Writer(journal, store, self._written)
         closing.callback(self._writer.close)
         self._permits = Permits(self._engine)
-        self._agents = AgentDesk(self._engine, BlobDesk(self._engine, self._permits, loop.time))
-        self._clients = ClientDesk(self._engine, self._permits)
+        calls = CallDesk(self._engine)
+        self._agents = AgentDesk(self._engine, BlobDesk(self._engine, self._permits, loop.time), calls)
+        self._clients = ClientDesk(self._engine, self._permits, calls)
         self._membership = Membership(self._grid, self._engine, self._clients)
         self._membership.end_jobs_of_strangers(self._grid.roster)
         closing.callback(self._grid.keeper.on_change(self._roster_changed))

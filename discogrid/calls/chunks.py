@@ -16,6 +16,10 @@ SHARES = 2
 """A chunk takes at most one part in so many, for each slot, of what is known to be left."""
 AHEAD = 2
 """Chunks that are under way for each slot: one runs, one is there when that ends."""
+AHEAD_S = 0.02
+"""And of a size that the caller has said, as many as run for so long, which is what the way of one through a grid takes."""
+AHEAD_MAX = 512
+"""But no more for a slot: a chunk whose calls take no time is handled in one."""
 WEIGHT = 0.3
 """Of the newest chunk in the mean run time."""
 
@@ -36,7 +40,7 @@ class Chunker:
         `slots` run calls at a time; `more` says that calls may follow those that wait, so that the end is not known.
         """
         slots = max(1, slots)
-        if not waiting or self.under_way >= AHEAD * slots:
+        if not waiting or self.under_way >= self._ahead() * slots:
             return 0
         if self._fixed is not None:
             return min(waiting, self._fixed)
@@ -61,6 +65,13 @@ class Chunker:
         self._largest = max(self._largest, calls)
         mean = max(0.0, seconds) / calls
         self._mean_s = mean if self._mean_s is None else WEIGHT * mean + (1 - WEIGHT) * self._mean_s
+
+    def _ahead(self) -> int:
+        """Chunks that are to be under way for each slot."""
+        if self._mean_s is None or self._fixed is None:
+            return AHEAD
+        chunk_s = self._mean_s * self._fixed
+        return AHEAD_MAX if chunk_s * AHEAD_MAX <= AHEAD_S else max(AHEAD, ceil(AHEAD_S / chunk_s))
 
     def _worth(self) -> int:
         """The calls that are worth a chunk, as far as that is known."""

@@ -31,6 +31,10 @@ class Line(Protocol):
     def slots(self) -> int:
         """How many calls run at a time there, as far as is known now."""
 
+    @property
+    def most(self) -> int | None:
+        """How many chunks may be there at a time; None: as many as keep its slots busy."""
+
     def open(self, function: int, content: bytes) -> None:
         """A function, as `functions` packs it, before the first call of it."""
 
@@ -110,16 +114,8 @@ class _Chunk:
 class Dispatcher:
     """Everything is for any thread."""
 
-    def __init__(
-        self,
-        line: Callable[["Dispatcher"], Line],
-        *,
-        trusted: bool,
-        note: Callable[[int], str] = lambda _: "",
-    ) -> None:
-        """`line` makes the line for this dispatcher; `trusted`: its answers may be pickle; `note` is added to what a call raised."""
-        self._trusted = trusted
-        self._note = note
+    def __init__(self, line: Callable[["Dispatcher"], Line]) -> None:
+        """`line` makes the line for this dispatcher."""
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sources: deque[Source] = deque()
@@ -127,6 +123,7 @@ class Dispatcher:
         self._opened = 0  # functions
         self._pending: dict[int, tuple[Sink, int, _Chunk]] = {}
         self._calls = 0
+        self._under_way = 0  # chunks
         self._feeding = False  # the thread has taken calls that have not left yet
         self._closed = False
         self._over: BaseException | None = None
@@ -185,32 +182,43 @@ class Dispatcher:
             self._thread.join()
         self._line.join()
 
-    def answered(self, answers: Sequence[Answer]) -> None:
-        """From the line: what has come of some calls. An answer that nobody waits for is passed over."""
+    def answered(self, answers: Sequence[Answer], *, trusted: bool, note: str = "") -> None:
+        """From the line: what has come of some calls. An answer that nobody waits for is passed over.
+
+        `trusted`: they come from where pickle may be opened; `note` is added to what they raised.
+        """
+        ended = False
         for answer in answers:
             with self._lock:
                 waiting = self._pending.pop(answer.number, None)
             if waiting is not None:
-                self._deliver(answer, *waiting)
-        with self._changed:
-            self._changed.notify_all()
+                sink, index, chunk = waiting
+                ended |= self._count(chunk, answer)
+                self._deliver(answer, sink, index, chunk.modules, trusted=trusted, note=note)
+        if ended:
+            with self._changed:
+                self._changed.notify_all()
 
-    def _deliver(self, answer: Answer, sink: Sink, index: int, chunk: _Chunk) -> None:
+    def _count(self, chunk: _Chunk, answer: Answer) -> bool:
+        """One more of its calls is answered; whether it was the last one."""
         chunk.left -= 1
         chunk.seconds += answer.seconds
-        if not chunk.left:
-            with self._lock:
-                chunk.chunker.returned(chunk.calls, chunk.seconds)
+        if chunk.left:
+            return False
+        with self._lock:
+            self._under_way -= 1
+            chunk.chunker.returned(chunk.calls, chunk.seconds)
+        return True
+
+    @staticmethod
+    def _deliver(
+        answer: Answer, sink: Sink, index: int, modules: tuple[str, ...], *, trusted: bool, note: str
+    ) -> None:
         try:
             if isinstance(answer, Returned):
-                value = codec.loads(answer.value, trusted=self._trusted, modules=chunk.modules)
+                value = codec.loads(answer.value, trusted=trusted, modules=modules)
             else:
-                error = exceptions.unpack(
-                    answer.error,
-                    trusted=self._trusted,
-                    modules=chunk.modules,
-                    note=self._note(answer.number),
-                )
+                error = exceptions.unpack(answer.error, trusted=trusted, modules=modules, note=note)
                 sink.raised(index, error)
                 return
         except Exception as error:  # noqa: BLE001 (a class of the caller's may refuse to be unpickled)
@@ -243,6 +251,8 @@ class Dispatcher:
 
     def _due(self) -> tuple[Source, int] | None:
         """Whose calls go next, and how many: of the first source whose sink has room, with those behind it that are alike."""
+        if self._line.most is not None and self._under_way >= self._line.most:
+            return None
         for place, source in enumerate(self._sources):
             room = CHUNK_CALLS_MAX if self._closed else source.room
             if room > 0:
@@ -362,6 +372,7 @@ class Dispatcher:
             over = self._over
             if over is None:
                 chunker.sent()
+                self._under_way += 1
                 for call, (sink, index) in zip(calls, waiting, strict=True):
                     self._pending[call.number] = (sink, index, chunk)
         if over is None:

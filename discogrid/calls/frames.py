@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from discogrid.errors import WireError
+from discogrid.types import Digest
 
 FRAME_BYTES_MAX = 512 << 20  # of what a worker is told, whose arguments are the caller's own
 ANSWER_BYTES_MAX = 64 << 20  # of what it says: more is not for a message
@@ -64,6 +65,15 @@ class Raised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
     number: int
     seconds: float
     error: bytes
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag="stored"):
+    """From an agent: what a call returned after so many seconds is too large for a message, and a blob."""
+
+    number: int
+    seconds: float
+    digest: Digest
+    size: int  # bytes
 
 
 ToWorker = Start | Open | Calls

@@ -16,9 +16,9 @@ import pytest
 from discogrid.calls import codec, exceptions, functions
 from discogrid.calls.frames import Call, Raised, Returned
 from discogrid.errors import SandboxError, TaskTimeout, WorkerLost
-from discogrid.types import Limits, SandboxLevel
+from discogrid.types import SandboxLevel
 from discogrid_agent.call_runner import Answer, CallRunner
-from discogrid_agent.call_worker import HEARD_MAX, CallWorker
+from discogrid_agent.call_worker import HEARD_MAX, CallWorker, Stage
 from discogrid_agent.removal import remove_tree
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.unboxed import Unboxed
@@ -52,7 +52,7 @@ class House:
         work.lay_out([])
         self.works.append(work)
         out = self.log.fileno()
-        worker = CallWorker.start(self.box, work, Limits(), out, out, self.initializer)
+        worker = CallWorker.start(self.box, work, Stage(), out, out, self.initializer)
         self.started.append(worker)
         return worker
 

@@ -67,6 +67,7 @@ class LocalWorker:
 class LocalLine:
     def __init__(self, dispatcher: Dispatcher, slots: int, initializer: bytes = b"") -> None:
         self.slots = slots
+        self.most = None
         self.sent: list[int] = []  # sizes of chunks
         self._dispatcher = dispatcher
         self._initializer = initializer
@@ -117,7 +118,7 @@ class LocalLine:
                 if self._is_over():
                     worker.process.kill()
             for answers in worker.run(self._functions, calls):
-                self._dispatcher.answered(answers)
+                self._dispatcher.answered(answers, trusted=True)
         if worker is not None:
             worker.close()
 
@@ -139,4 +140,4 @@ def local_pool(
 
 def local(slots: int, initializer: Callable[[], object] | None = None) -> Dispatcher:
     packed = functions.pack(initializer) if initializer else b""
-    return Dispatcher(lambda dispatcher: LocalLine(dispatcher, slots, packed), trusted=True)
+    return Dispatcher(lambda dispatcher: LocalLine(dispatcher, slots, packed))

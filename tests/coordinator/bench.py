@@ -16,6 +16,7 @@ from discogrid.types import GIB, AgentId, Attempt, JobId, Outcome, Role
 from discogrid.wire import decode, encode, pack_parts
 from discogrid_coordinator.agent_desk import AgentDesk
 from discogrid_coordinator.blob_desk import BlobDesk
+from discogrid_coordinator.call_desk import CallDesk
 from discogrid_coordinator.client_desk import ClientDesk
 from discogrid_coordinator.engine import Engine
 from discogrid_coordinator.journal import Journal
@@ -54,8 +55,9 @@ class Bench:
             wall=time.time,
         )
         permits = Permits(self.engine)
-        self.agents = AgentDesk(self.engine, BlobDesk(self.engine, permits, lambda: self.now))
-        self.clients = ClientDesk(self.engine, permits)
+        calls = CallDesk(self.engine)
+        self.agents = AgentDesk(self.engine, BlobDesk(self.engine, permits, lambda: self.now), calls)
+        self.clients = ClientDesk(self.engine, permits, calls)
         self.sent: list[Sent] = []
 
     def peer(

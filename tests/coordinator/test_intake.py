@@ -41,19 +41,24 @@ def test_what_is_missing_is_named_until_it_is_here(intake: Intake, store: BlobSt
     verified = verify(intake, now_job())
     script = verified.job.manifest.script.digest
     wanted = {script, *(ref(name, name.encode()).digest for name in NAMES)}
-    assert set(intake.missing(verified)) == wanted
+    assert set(intake.missing(verified.blobs(), GRID.submitter.id)) == wanted
     store.put_bytes(b"b.txt")
-    assert set(intake.missing(verified)) == wanted - {ref("b.txt", b"b.txt").digest}
+    assert set(intake.missing(verified.blobs(), GRID.submitter.id)) == wanted - {
+        ref("b.txt", b"b.txt").digest
+    }
     for content in (b"content", b"a.txt", b"c.txt"):
         store.put_bytes(content)
-    assert intake.missing(verified) == []
+    assert intake.missing(verified.blobs(), GRID.submitter.id) == []
 
 
 def test_a_blob_that_many_tasks_need_is_named_once_and_not_too_many_at_a_time(intake: Intake) -> None:
     twice = leaves_of("same.txt", "same.txt")
-    assert len(intake.missing(verify(intake, now_job(twice), twice))) == 2
+    assert len(intake.missing(verify(intake, now_job(twice), twice).blobs(), GRID.submitter.id)) == 2
     many = leaves_of(*(str(number) for number in range(BLOBS_MISSING_MAX + 10)))
-    assert len(intake.missing(verify(intake, now_job(many), many))) == BLOBS_MISSING_MAX
+    assert (
+        len(intake.missing(verify(intake, now_job(many), many).blobs(), GRID.submitter.id))
+        == BLOBS_MISSING_MAX
+    )
 
 
 def test_a_job_is_sent_by_who_signed_it(intake: Intake) -> None:

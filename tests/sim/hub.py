@@ -363,7 +363,7 @@ class Hub:
             return None
         signed = SimpleNamespace(envelope=pack(manifest), blobs=list)
         leaves = SimpleNamespace(inputs=lambda *_: ())
-        stand_in = SimpleNamespace(id=job, job=signed, leaves=leaves, parcel=lambda *_: ([], b""))
+        stand_in = SimpleNamespace(id=job, job=signed, leaves=leaves, parcel=lambda *_: ([], b""), calls=None)
         return cast("Accepted", stand_in)
 
     def _expected(self, manifest: Manifest) -> tuple[float, ...]:

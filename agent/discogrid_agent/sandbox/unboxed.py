@@ -35,14 +35,19 @@ class Unboxed:
     no_network = "only the strict box has one to give"
     owner: Owner | None = None
 
-    def __init__(self) -> None:
-        """Orphans of tasks become children of this process from now on, so that they can be found and ended."""
+    def __init__(self, *, adopt: bool = True) -> None:
+        """`adopt`: orphans of tasks become children of this process from now on, so that they can be found and ended.
+
+        That is for an agent without any other box: it ends and reaps what it finds of orphans.
+        """
+        self._adopt = adopt
         self.python = Path(sys.executable)
         self._programs: Path | None = None
         # When the agent is killed, the kernel ends the task's first process at least.
         setpriv = shutil.which("setpriv")
         self._prefix = () if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--")
-        adopt_orphans()
+        if adopt:
+            adopt_orphans()
 
     def settle(self, folder: Path) -> None:
         """See Box.settle."""
@@ -88,7 +93,8 @@ class Unboxed:
             raise SandboxError(f"{scene.command[0]} could not be started: {error.strerror}.") from error
         with suppress(ProcessLookupError):
             set_limits(process.pid, kernel_limits(scene.limits))
-        return UnboxedTask(process, f"{_MARK}={mark}".encode(), asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        return UnboxedTask(process, f"{_MARK}={mark}".encode() if self._adopt else b"", loop)
 
     def close(self) -> None:
         """See Box.close."""
@@ -100,7 +106,7 @@ class UnboxedTask:
     def __init__(
         self, process: "subprocess.Popen[bytes]", mark: bytes, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Watch `process`; orphans of it carry `mark` in their environment."""
+        """Watch `process`; orphans of it carry `mark` in their environment, unless that is empty: then they are nobody's."""
         self.ended: asyncio.Future[BoxEnd] = loop.create_future()
         self._loop = loop
         self._process = process
@@ -136,17 +142,20 @@ class UnboxedTask:
         os.close(self._alive)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        for _ in range(_SWEEPS_MAX):
+        for _ in range(_SWEEPS_MAX if self._mark else 0):
             orphans = self._orphans()
             if not orphans:
                 break
             for orphan in orphans:
                 _end(orphan)
-        _reap_adopted()
+        if self._mark:
+            _reap_adopted()
         self.ended.set_result(BoxEnd(ran=True, exit=self._process.returncode, seconds=seconds))
 
     def _orphans(self) -> list[int]:
         """Children of the agent that this task started and left."""
+        if not self._mark:
+            return []
         return [
             child for child in children(os.getpid()) if child != self._process.pid and self._is_mine(child)
         ]

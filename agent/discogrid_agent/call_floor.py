@@ -1,0 +1,216 @@
+"""The workers of all jobs of calls on one agent: as many as run at a time, and those that wait for more calls of their job.
+
+A worker belongs to one job and lives until that has ended, or until another job needs its room. What its calls print is
+kept by task.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from discogrid.calls.frames import Call
+from discogrid.types import Attempt, JobId
+from discogrid_agent.call_runner import Answer, CallRunner
+from discogrid_agent.call_worker import CallWorker, Stage
+from discogrid_agent.log_keeper import LogKeeper
+from discogrid_agent.log_pipe import LogPipe
+from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.unboxed import Unboxed
+from discogrid_agent.usage import Meter
+from discogrid_agent.watch import Watch, Watched
+from discogrid_agent.work_folder import Placed, WorkFolder
+
+STDOUT: Final = "stdout"
+STDERR: Final = "stderr"
+
+LOG_BYTES_MAX: Final = 256 << 10  # kept of each stream of one task: its archive travels in a message
+
+OnLog = Callable[[Attempt, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CallScene:
+    """What all workers of a job have in common."""
+
+    job: JobId
+    stage: Stage
+    initializer: bytes  # packed; empty: none
+    files: tuple[Placed, ...]
+    seconds: float | None  # that one call may run
+    calls_max: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What has come of a task's calls, and what they printed."""
+
+    answers: Sequence[Answer]
+    seconds: float  # that the calls ran
+    stdout: LogKeeper
+    stderr: LogKeeper
+
+    @property
+    def printed(self) -> bool:
+        """Whether there is anything to keep."""
+        return bool(self.stdout.total or self.stderr.total)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A worker's place, whoever is in it: its runner, and the task that it is at."""
+
+    scene: CallScene
+    runner: CallRunner | None = None
+    attempt: Attempt | None = None
+    logs: dict[str, LogKeeper] = field(default_factory=dict)
+    pipes: dict[str, LogPipe] = field(default_factory=dict)
+
+
+class CallFloor:
+    """For one event loop. Everything lies below one folder, which the box has been settled in."""
+
+    def __init__(self, folder: Path, box: Box, watch: Watch, slots: int, on_log: OnLog) -> None:
+        """At most `slots` workers wait without calls; `on_log(attempt, stream)` is called whenever something was printed."""
+        self._folder = folder
+        self._box = box
+        self._watch = watch
+        self._slots = slots
+        self._on_log = on_log
+        self._bare: Unboxed | None = None
+        self._numbers = itertools.count()
+        self._idle: list[_Slot] = []  # longest first
+        self._busy: dict[Attempt, tuple[_Slot, asyncio.Task[object] | None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def run(
+        self, attempt: Attempt, scene: CallScene, functions: Mapping[int, bytes], calls: Sequence[Call]
+    ) -> Answered:
+        """Answer the calls of one task. CancelledError after `kill`; SandboxError or OSError when there can be no worker."""
+        slot = self._take(scene)
+        most = min(scene.stage.limits.log_bytes, LOG_BYTES_MAX)
+        logs = {stream: LogKeeper(most) for stream in (STDOUT, STDERR)}
+        slot.attempt, slot.logs = attempt, logs
+        for stream, pipe in slot.pipes.items():
+            pipe.keeper = logs[stream]
+        self._busy[attempt] = (slot, asyncio.current_task())
+        answers: list[Answer] = []
+        try:
+            assert slot.runner is not None
+            await slot.runner.run(functions, calls, answers.append)
+        finally:
+            del self._busy[attempt]
+            for pipe in slot.pipes.values():
+                pipe.drain()
+            slot.attempt = None
+            self._put_back(slot)
+        seconds = sum(answer.seconds for answer in answers)
+        return Answered(answers, seconds, logs[STDOUT], logs[STDERR])
+
+    def kill(self, attempt: Attempt) -> None:
+        """End what runs of a task; nothing happens when nothing does."""
+        _, running = self._busy.get(attempt, (None, None))
+        if running is not None:
+            running.cancel()
+
+    def logs(self, attempt: Attempt) -> dict[str, LogKeeper]:
+        """What the calls of a running task have printed, by stream; empty when it does not run."""
+        slot, _ = self._busy.get(attempt, (None, None))
+        return {} if slot is None else slot.logs
+
+    def forget(self, job: JobId) -> None:
+        """Nothing of the job will run any more."""
+        for slot in [slot for slot in self._idle if slot.scene.job == job]:
+            self._idle.remove(slot)
+            self._end(slot)
+
+    async def close(self) -> None:
+        """End all workers."""
+        for slot in self._idle:
+            self._end(slot)
+        self._idle.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    # -- bookkeeping
+
+    def _take(self, scene: CallScene) -> _Slot:
+        for slot in reversed(self._idle):
+            if slot.scene is scene:
+                self._idle.remove(slot)
+                return slot
+        slot = _Slot(scene)
+        slot.runner = CallRunner(lambda: self._start(slot), seconds=scene.seconds, calls_max=scene.calls_max)
+        return slot
+
+    def _put_back(self, slot: _Slot) -> None:
+        self._idle.append(slot)
+        if len(self._idle) > self._slots:
+            self._end(self._idle.pop(0))
+
+    def _end(self, slot: _Slot) -> None:
+        if slot.runner is not None:
+            closing = asyncio.get_running_loop().create_task(slot.runner.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _start(self, slot: _Slot) -> CallWorker:
+        """A worker in a folder of its own, which is removed when it has ended."""
+        scene = slot.scene
+        box = self._box if scene.stage.place is None else self._unboxed()
+        work = WorkFolder(self._folder / f"calls-{next(self._numbers)}", box.owner)
+        loop = asyncio.get_running_loop()
+        for pipe in slot.pipes.values():
+            pipe.finish()
+        slot.pipes = {
+            stream: LogPipe(loop, slot.logs[stream], self._listener(slot, stream))
+            for stream in (STDOUT, STDERR)
+        }
+        pipes = dict(slot.pipes)
+        try:
+            try:
+                await asyncio.to_thread(work.lay_out, scene.files)
+                out, err = pipes[STDOUT].far, pipes[STDERR].far
+                worker = CallWorker.start(box, work, scene.stage, out, err, scene.initializer)
+            finally:
+                for pipe in pipes.values():
+                    pipe.close_far()
+        except BaseException:
+            for pipe in pipes.values():
+                pipe.finish()
+            if work.path.exists():
+                work.remove()
+            raise
+        folders = (work.work, work.temporary)
+        watched = Watched(Meter(worker.boxed, folders), scene.stage.limits, worker.stop_for)
+        self._watch.begin(watched)
+
+        def ended(_: object) -> None:
+            self._watch.end(watched)
+            for pipe in pipes.values():
+                pipe.finish()
+            with suppress(OSError):
+                work.remove()
+
+        worker.ended.add_done_callback(ended)
+        return worker
+
+    def _listener(self, slot: _Slot, stream: str) -> Callable[[], None]:
+        def heard() -> None:
+            if slot.attempt is not None:
+                self._on_log(slot.attempt, stream)
+
+        return heard
+
+    def _unboxed(self) -> Unboxed:
+        """For calls of this machine's own user, which asked for no box."""
+        if self._bare is None:
+            self._bare = Unboxed(adopt=False)
+            folder = self._folder / "bare"
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._bare.settle(folder)
+        return self._bare

@@ -1,0 +1,226 @@
+"""Hears of Python calls: clients that add them to their jobs, agents that answer them.
+
+Their chunks and answers pass through memory alone. What a coordinator that goes down has of them is lost with it, and its
+clients, which hold their calls until they are answered, make them again.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from math import isfinite
+
+from discogrid.answers import ANSWERED_TASKS_MAX, ANSWERS_BYTES_MAX, check_answers
+from discogrid.batches import BATCH_CHUNKS_MAX, CHUNK_BYTES_MAX, open_batch
+from discogrid.blobs import digest_of
+from discogrid.bundle import ResultBody, open_results
+from discogrid.envelope import ENVELOPE_BYTES_MAX
+from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
+from discogrid.messages import (
+    AddCalls,
+    Answer,
+    BlobsMissing,
+    CallsAnswered,
+    CallsDone,
+    CallsSeen,
+    Refused,
+    TaskDone,
+)
+from discogrid.transport import CHUNK_BYTES_MAX as ARCHIVE_BYTES_MAX
+from discogrid.types import Attempt, Outcome, TaskState
+from discogrid.wire import unpack_parts
+from discogrid_coordinator import events
+from discogrid_coordinator.call_job import CallJob
+from discogrid_coordinator.engine import Engine, results_of
+from discogrid_coordinator.intake import Accepted
+from discogrid_coordinator.journal import ResultRecord
+from discogrid_coordinator.peers import Peer
+
+log = logging.getLogger(__name__)
+
+
+class CallDesk:
+    """Everything that is said of calls, but for how their jobs begin."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Speak for this engine."""
+        self._engine = engine
+
+    # -- clients
+
+    def attach(self, peer: Peer, accepted: Accepted, seen: int) -> bool:
+        """The client of the job is here, for the first time or again; False when the job has ended."""
+        calls = accepted.calls
+        if calls is None or self._engine.calls(accepted.id) is not calls:
+            return False
+        calls.route = peer.route
+        calls.seen(seen)
+        for word in calls.unseen():
+            self._engine.outbox.put(peer.route, word.message, word.payload)
+        calls.slots = -1
+        self._engine.tell_slots(calls)
+        return True
+
+    def add(
+        self, peer: Peer, message: AddCalls, payload: list[bytes], accepted: Accepted, now: float
+    ) -> None:
+        """More calls of a job whose submitter this is. `now` in seconds since 1970."""
+        engine, calls = self._engine, accepted.calls
+        if calls is None or engine.calls(accepted.id) is not calls:
+            what = f"job {accepted.id} has ended"
+            self._refuse(peer, message, Refused(request=message.request, code="over", what=what), accepted)
+            return
+        try:
+            batch = open_batch(payload[0], accepted.job, engine.grid.roster, now=now)
+            chunks = unpack_parts(payload[1], part_bytes_max=CHUNK_BYTES_MAX, parts_max=BATCH_CHUNKS_MAX)
+            if batch.body.start > calls.tasks:
+                # What was to come before it was lost with a line; the client sends both when it comes again.
+                log.info("calls for job %s came before their time", accepted.id)
+                return
+            tree = calls.check(batch, chunks)
+            if blobs := batch.blobs():
+                engine.intake.take_small(blobs, b"".join(payload[2:3]))
+        except (DiscogridError, IndexError) as error:
+            said = (
+                error
+                if isinstance(error, DiscogridError)
+                else SignatureRefused("a batch of calls came in part")
+            )
+            refused = Refused(
+                request=message.request, code="signature", what=said.what, why=said.why, fix=said.fix
+            )
+            self._refuse(peer, message, refused, accepted)
+            return
+        if blobs and (missing := engine.intake.missing(blobs, peer.node)):
+            engine.outbox.put(peer.route, BlobsMissing(request=message.request, digests=tuple(missing)))
+            return
+        engine.intake.keep_batch(accepted, batch)
+        calls.add(batch, chunks, tree)
+        if message.request:
+            engine.outbox.put(peer.route, Answer(request=message.request))
+        engine.tell(events.TasksAdded(accepted.id, len(chunks)))
+
+    def _refuse(self, peer: Peer, message: AddCalls, refused: Refused, accepted: Accepted) -> None:
+        """Say no to who asked; who did not ask hears it as the end of the job."""
+        if message.request:
+            self._engine.outbox.put(peer.route, refused)
+        else:
+            log.warning("calls for job %s of %s were refused: %s", accepted.id, peer.name, refused.what)
+            self._engine.tell(events.JobCancelled(accepted.id, refused.what))
+
+    def seen(self, message: CallsSeen, accepted: Accepted) -> None:
+        """The client has so much: none of it need be kept for it."""
+        if accepted.calls is not None:
+            for number in accepted.calls.seen(message.number):
+                self._engine.store.unpin(_answers_of(accepted.calls, number), remove=True)
+
+    def close(self, accepted: Accepted) -> None:
+        """No more calls come."""
+        if accepted.calls is not None:
+            accepted.calls.closed = True
+            self._engine.tell(events.JobClosed(accepted.id))
+
+    def leave(self, peer: Peer) -> None:
+        """The client is gone: nobody waits for what is left of its calls."""
+        for calls in self._engine.calls_of(peer.route):
+            self._engine.tell(
+                events.JobCancelled(calls.id, "its program has ended or is not heard of any more")
+            )
+
+    # -- agents
+
+    def answered(self, peer: Peer, message: CallsAnswered, payload: list[bytes]) -> None:
+        """Tasks of one job have ended; their answers are passed on when one of them is the first of its task."""
+        engine = self._engine
+        attempts = [attempt for run in message.runs for attempt in run.attempts()]
+        try:
+            accepted, answers, logs = self._opened(peer, message, attempts, payload)
+        except (DiscogridError, IndexError) as error:
+            log.warning("agent %s: answers were not accepted: %s", peer.name, error)
+            for attempt in attempts:
+                reason = "its answers were not accepted by the coordinator"
+                engine.tell(events.TaskFailed(peer.name, attempt, Outcome.TRANSFER_FAILED, reason))
+            return
+        won = [
+            attempt
+            for attempt, seconds in zip(attempts, message.seconds, strict=True)
+            if engine.answered(peer.name, attempt, seconds)
+        ]
+        if not won or accepted.calls is None:
+            return
+        for done, envelope, archive in logs:
+            if done.attempt in won:
+                engine.keep_log(_record(peer, done, envelope), archive)
+        build = partial(CallsDone, job=accepted.id, agent=peer.name)
+        number = engine.say(accepted.calls, lambda number: build(number=number), *answers)
+        for digest in message.stored:
+            engine.store.pin(digest, _answers_of(accepted.calls, number))
+        if accepted.calls.full:
+            why = "its program does not take the answers to its calls"
+            engine.tell(events.JobCancelled(accepted.id, why))
+
+    def _opened(
+        self, peer: Peer, message: CallsAnswered, attempts: Sequence[Attempt], payload: list[bytes]
+    ) -> tuple[Accepted, list[bytes], list[tuple[TaskDone, bytes, bytes]]]:
+        """The job, the answers with their envelope, and the logs, each as its agent signed it."""
+        if len({attempt.job for attempt in attempts}) != 1 or len(attempts) != len(message.seconds):
+            raise IntegrityError("they are not of one job, or not each with its run time")
+        if len(attempts) > ANSWERED_TASKS_MAX or not all(
+            isfinite(seconds) and seconds >= 0 for seconds in message.seconds
+        ):
+            raise IntegrityError("they are too many, or a run time is none")
+        accepted = self._engine.intake.get(attempts[0].job)
+        if accepted is None or not accepted.job.manifest.calls:
+            raise SignatureRefused("they are of no job of calls")
+        answers = unpack_parts(payload[0], part_bytes_max=ANSWERS_BYTES_MAX, parts_max=2)
+        if len(answers) != 2:
+            raise IntegrityError("they come without their envelope")
+        roster = self._engine.grid.roster
+        body = check_answers(answers[0], answers[1], accepted.job.digest, roster)
+        if body.agent != peer.node:
+            raise SignatureRefused("they were signed by another agent than the one who sends them")
+        if not all(self._engine.store.has(digest) for digest in message.stored):
+            raise IntegrityError("large answers have not arrived")
+        if not message.logs:
+            return accepted, answers, []
+        envelopes = unpack_parts(payload[1], part_bytes_max=ENVELOPE_BYTES_MAX)
+        archives = unpack_parts(payload[2], part_bytes_max=ARCHIVE_BYTES_MAX)
+        logs = list(zip(message.logs, envelopes, archives, strict=False))
+        if len(logs) != len(message.logs) or len(envelopes) != len(archives):
+            raise IntegrityError("logs and their envelopes are not equal in number")
+        for done, envelope, archive in logs:
+            bodies = open_results(envelope, roster)
+            if not any(_is_of(body, done, peer, accepted, archive) for body in bodies):
+                raise SignatureRefused("the message says something else of a log than its signature")
+        return accepted, answers, logs
+
+
+def _is_of(body: ResultBody, done: TaskDone, peer: Peer, accepted: Accepted, archive: bytes) -> bool:
+    attempt = done.attempt
+    return (
+        (body.job, body.index, body.number, body.lease)
+        == (accepted.job.digest, attempt.index, attempt.number, attempt.lease)
+        and (body.agent, body.archive, body.archive_bytes) == (peer.node, done.archive, len(archive))
+        and digest_of(archive) == body.archive
+    )
+
+
+def _record(peer: Peer, done: TaskDone, envelope: bytes) -> ResultRecord:
+    return ResultRecord(
+        attempt=done.attempt,
+        agent=peer.name,
+        outcome=Outcome.SUCCEEDED,
+        exit=0,
+        started=done.started,
+        ended=done.ended,
+        seconds=done.seconds,
+        reason="",
+        archive=done.archive,
+        archive_bytes=done.archive_bytes,
+        envelope=envelope,
+        state=TaskState.DONE,
+    )
+
+
+def _answers_of(calls: CallJob, number: int) -> str:
+    """Who keeps large answers until the client has them."""
+    return f"{results_of(calls.id)}/{number}"

@@ -1,0 +1,1 @@
+"""Python calls on a grid: the client's side of their jobs."""

@@ -1,0 +1,281 @@
+"""The line from a dispatcher to a grid: a thread that speaks with the coordinator, and one on which answers come home.
+
+What a caller does with an answer may take its time, and must not keep the coordinator waiting for a sign of life.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from discogrid.answers import Answers
+from discogrid.blobs import BlobStore
+from discogrid.bundle import Manifest
+from discogrid.calls import exceptions
+from discogrid.calls.dispatch import Answer, Dispatcher
+from discogrid.calls.frames import Call, Raised, Returned, Stored
+from discogrid.errors import CallLost, DiscogridError
+from discogrid.grid import Grid
+from discogrid.remote.call_session import CallSession
+from discogrid.session import Session
+from discogrid.types import JobId
+from discogrid.views import task_label
+
+STORE_BYTES_MAX = 16 << 30  # of large answers on their way home
+
+log = logging.getLogger(__name__)
+
+
+class Opening(Protocol):
+    """What is to be done with a job before its first call."""
+
+    async def __call__(self, session: Session, calls: CallSession) -> None:
+        """DiscogridError when none of its calls could ever run."""
+
+
+class GridLine:
+    """See Line. Made on any thread but an event loop's, which it would hold up until the grid has answered."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        grid: Grid,
+        manifest: Manifest,
+        files: Sequence[bytes],
+        check: Opening,
+        *,
+        processes: int | None,
+    ) -> None:
+        """Open a job of this manifest; `files` are its script and constants, in this order. DiscogridError when it cannot be."""
+        self.slots = processes or 1
+        self._dispatcher = dispatcher
+        self._grid = grid
+        self._manifest = manifest
+        self._files = files
+        self._check = check
+        self._processes = processes
+        self._many = False  # more slots than calls may run at a time
+        self._lock = threading.Lock()
+        self._waiting: list[Sequence[Call]] = []
+        self._functions: list[tuple[int, bytes]] = []
+        self._woken = False
+        self._closed = False
+        self._terminated = False
+        self._failure: BaseException | None = None
+        self._opened = threading.Event()
+        self._answers: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._store: BlobStore | None = None
+        self._closing = contextlib.ExitStack()
+        self._loop = asyncio.new_event_loop()
+        self._news = asyncio.Event()
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._serve, name="discogrid-grid", daemon=True)
+        self._home = threading.Thread(target=self._bring_home, name="discogrid-answers", daemon=True)
+        self._thread.start()
+        self._opened.wait()
+        self._check_opened()
+        self._home.start()
+
+    def _check_opened(self) -> None:
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    @property
+    def most(self) -> int | None:
+        """See Line: a grid with more slots than calls may run gets no chunk ahead."""
+        return self._processes if self._many else None
+
+    @property
+    def job(self) -> JobId:
+        """The job that the calls are of."""
+        return self._calls.job
+
+    def open(self, function: int, content: bytes) -> None:
+        """See Line."""
+        with self._lock:
+            self._functions.append((function, content))
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """See Line."""
+        with self._lock:
+            self._waiting.append(calls)
+        self._wake()
+
+    def close(self) -> None:
+        """See Line."""
+        self._closed = True
+        self._wake()
+
+    def terminate(self) -> None:
+        """See Line."""
+        self._terminated = True
+        self._wake()
+
+    def join(self) -> None:
+        """See Line."""
+        self._thread.join()
+        if self._home is not threading.current_thread():
+            self._home.join()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._woken:
+                return
+            self._woken = True
+        with contextlib.suppress(RuntimeError):  # it is over
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    # -- the thread that speaks with the coordinator
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._live())
+        except Exception as error:  # noqa: BLE001 (whoever waits is told of it, whatever it is)
+            self._failure = error
+            if self._opened.is_set():
+                self._dispatcher.terminate(error)
+        finally:
+            self._loop.close()
+            self._closing.close()
+            self._answers.put(None)
+            self._opened.set()
+
+    async def _live(self) -> None:
+        async with Session(self._grid, self._manifest.script.name) as session:
+            self._session = session
+            self._calls = CallSession(session, self._grid, self._manifest, self._files[0], self)
+            for file, content in zip(self._manifest.constants, self._files[1:], strict=True):
+                self._calls.add_file(file.digest, content)
+            await self._calls.begin()
+            try:
+                await self._check(session, self._calls)
+                self._opened.set()
+                await self._talk()
+            finally:
+                if not self._calls.ended.is_set():
+                    await self._calls.cancel()
+
+    async def _talk(self) -> None:
+        ended = asyncio.create_task(self._calls.ended.wait())
+        closed = False
+        while not ended.done():
+            news = asyncio.create_task(self._news.wait())
+            await asyncio.wait((news, ended), return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            self._news.clear()
+            with self._lock:
+                self._woken = False
+                functions, self._functions = self._functions, []
+                chunks, self._waiting = self._waiting, []
+            if self._terminated:
+                break
+            for number, content in functions:
+                self._calls.add_function(number, content)
+            if chunks:
+                await self._calls.send(chunks)
+            if self._closed and not closed:
+                closed = True
+                await self._calls.close()
+        ended.cancel()
+
+    # -- what the call session says
+
+    def answered(self, answers: Answers, job: JobId, agent: str, then: Callable[[], object]) -> None:
+        """See Owner."""
+        stored = [answer for task in answers.tasks for answer in task.answers if isinstance(answer, Stored)]
+        if stored:
+            fetching = self._loop.create_task(self._fetch(answers, stored, job, agent, then))
+            self._fetching.add(fetching)
+            fetching.add_done_callback(self._fetching.discard)
+        else:
+            self._answers.put(lambda: self._deliver(answers, {}, job, agent, then))
+
+    def lost(self, calls: Sequence[Call], error: DiscogridError) -> None:
+        """See Owner."""
+        raised = [Raised(call.number, 0.0, exceptions.pack(error)) for call in calls]
+        self._answers.put(lambda: self._dispatcher.answered(raised, trusted=True))
+
+    def slots_changed(self, slots: int) -> None:
+        """See Owner."""
+        self._many = self._processes is not None and slots > self._processes
+        self.slots = min(slots, self._processes) if self._processes is not None else slots
+        self._answers.put(self._dispatcher.slots_changed)
+
+    def over(self, error: DiscogridError) -> None:
+        """See Owner."""
+        self._answers.put(lambda: self._dispatcher.terminate(error))
+
+    async def _fetch(
+        self, answers: Answers, stored: Sequence[Stored], job: JobId, agent: str, then: Callable[[], object]
+    ) -> None:
+        """Bring large answers home; what does not come is an error of its own call."""
+        content: dict[int, bytes | DiscogridError] = {}
+        store = self._large_answers()
+        blobs = self._session.blobs(store)
+
+        async def fetch(answer: Stored) -> None:
+            try:
+                path = await blobs.get(answer.digest, answer.size)
+                content[answer.number] = await asyncio.to_thread(path.read_bytes)
+            except (DiscogridError, OSError) as error:
+                content[answer.number] = CallLost(
+                    f"the {answer.size} bytes that a call returned did not come from the coordinator: {error}"
+                )
+
+        async with asyncio.TaskGroup() as group:
+            for answer in stored:
+                group.create_task(fetch(answer))
+        for answer in stored:
+            store.remove(answer.digest)
+        self._answers.put(lambda: self._deliver(answers, content, job, agent, then))
+
+    def _large_answers(self) -> BlobStore:
+        """Where they lie until they are read."""
+        if self._store is None:
+            folder = self._closing.enter_context(tempfile.TemporaryDirectory(prefix="discogrid-"))
+            self._store = BlobStore(Path(folder), STORE_BYTES_MAX)
+        return self._store
+
+    # -- the thread on which answers come home
+
+    def _bring_home(self) -> None:
+        while (deliver := self._answers.get()) is not None:
+            try:
+                deliver()
+            except Exception:  # what a caller's own callback raises ends no other call
+                log.exception("an answer could not be delivered")
+
+    def _deliver(
+        self,
+        answers: Answers,
+        content: dict[int, bytes | DiscogridError],
+        job: JobId,
+        agent: str,
+        then: Callable[[], object],
+    ) -> None:
+        member = self._grid.roster.member(answers.body.agent)
+        mine = answers.body.agent == self._grid.identity.id
+        trusted = mine or (member is not None and member.trusted)
+        for task in answers.tasks:
+            label = task_label(job, task.index)
+            note = f"It ran on {agent}; what it printed: discogrid logs {label}"
+            here: list[Answer] = [_at_home(answer, content) for answer in task.answers]
+            self._dispatcher.answered(here, trusted=trusted, note=note)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            then()
+
+
+def _at_home(answer: Returned | Raised | Stored, content: dict[int, bytes | DiscogridError]) -> Answer:
+    if not isinstance(answer, Stored):
+        return answer
+    found = content[answer.number]
+    if isinstance(found, DiscogridError):
+        return Raised(answer.number, answer.seconds, exceptions.pack(found))
+    return Returned(answer.number, answer.seconds, found)

@@ -1,0 +1,175 @@
+"""From what a pool asks for to a dispatcher whose calls run on a grid."""
+
+import os
+import sys
+from pathlib import Path
+
+from discogrid.blobs import digest_of
+from discogrid.bundle import RETRIES_MAX, CallTerms, Manifest, check_base_name
+from discogrid.calls import functions
+from discogrid.calls.dispatch import Dispatcher
+from discogrid.errors import InputError, NoAgentFits, VersionMismatch
+from discogrid.grid import Grid, choose_grid
+from discogrid.messages import Answer, Query
+from discogrid.remote.call_session import CallSession
+from discogrid.remote.grid_line import GridLine
+from discogrid.remote.options import CallOptions
+from discogrid.session import Session
+from discogrid.types import (
+    FileRef,
+    Limits,
+    Requirements,
+    SandboxLevel,
+    python_capability,
+)
+from discogrid.views import AgentView
+
+ENDLESS_S = float("inf")
+CONSTANTS_BYTES_MAX = 1 << 30  # of the files that lie in the folder of every call
+PAGE_AGENTS = 256
+
+_told: set[str] = set()  # the grids of which it was said that calls run there
+
+
+def open_calls(options: CallOptions) -> Dispatcher:
+    """A dispatcher whose line is a job of its own on the grid; it ends with the dispatcher.
+
+    GridError when the grid is not in reach, NoAgentFits and VersionMismatch when none of its agents could run a call.
+    """
+    grid = choose_grid(local=options.local, grid=options.grid)
+    bare = grid.own and not options.box
+    manifest, files = _manifest(options, grid, bare=bare)
+
+    async def check(session: Session, calls: CallSession) -> None:
+        await _check(session, calls, grid, bare=bare)
+
+    _say_where(grid, bare=bare)
+    return Dispatcher(
+        lambda dispatcher: GridLine(dispatcher, grid, manifest, files, check, processes=options.processes)
+    )
+
+
+def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest, list[bytes]]:
+    """What is signed, but for its time; and the contents of its script and constants."""
+    initializer = functions.pack(options.initializer) if options.initializer is not None else b""
+    constants = [(_base_name(path), _content(path)) for path in options.const]
+    files = [initializer, *(content for _, content in constants)]
+    version = (sys.version_info[0], sys.version_info[1])
+    needs = options.needs if bare else (python_capability(*version), *options.needs)
+    program = _program()
+    manifest = Manifest(
+        grid=grid.roster.grid,
+        audience=grid.roster.coordinator().id,
+        nonce=b"",
+        issued=0.0,
+        expires=0.0,
+        submitter=grid.identity.id,
+        name=options.name or Path(program).stem,
+        script=FileRef(program, digest_of(initializer), len(initializer)),
+        constants=tuple(FileRef(name, digest_of(content), len(content)) for name, content in constants),
+        environment=dict(os.environ) if bare else {},
+        limits=_limits(options, bare=bare),
+        requirements=Requirements(
+            cpus=options.cpus,
+            memory_bytes=options.memory_bytes,
+            gpus=options.gpus,
+            needs=needs,
+            sandbox=SandboxLevel.NONE if grid.own else SandboxLevel.STRICT,
+            network=options.network and not bare,
+        ),
+        retries=min(1, RETRIES_MAX),
+        tasks=0,
+        root=b"",
+        calls=CallTerms(
+            python=version,
+            calls_max=options.calls_max or 0,
+            folder=os.getcwd() if bare else "",
+            interpreter=sys.executable if bare else "",
+            bare=bare,
+        ),
+    )
+    return manifest, files
+
+
+def _limits(options: CallOptions, *, bare: bool) -> Limits:
+    seconds = options.timeout if options.timeout is not None else ENDLESS_S
+    if bare:  # as multiprocessing would: the user's own machine has its own limits
+        return Limits(seconds=seconds, memory_bytes=1 << 50, processes=1 << 20, disk_bytes=1 << 50)
+    memory = options.memory_bytes or Limits().memory_bytes
+    return Limits(seconds=seconds, memory_bytes=memory)
+
+
+def _program() -> str:
+    """What `discogrid ls` shows of the program that makes the calls."""
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] not in ("", "-c") else ""
+    return name if name and check_base_name(name) is None else "python"
+
+
+def _base_name(path: Path) -> str:
+    if (reason := check_base_name(path.name)) is not None:
+        raise InputError(f"the constant {str(path)!r} cannot be used: {reason}")
+    return path.name
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > CONSTANTS_BYTES_MAX:
+            raise InputError(
+                f"the constant {path} has {size} bytes; {CONSTANTS_BYTES_MAX} are allowed",
+                fix="Give its parts as arguments, or run a script over it: discogrid submit.",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the constant {path} cannot be read: {error.strerror}") from None
+
+
+def _say_where(grid: Grid, *, bare: bool) -> None:
+    """Once a program and grid, on stderr: calls run with other files and rights in the one place than in the other."""
+    key = f"{grid.name} {bare}"
+    if key in _told:
+        return
+    _told.add(key)
+    if bare:
+        where = "as you on this machine, without a box"
+    elif grid.own:
+        where = "in boxes on this machine"
+    else:
+        where = f"in boxes on the agents of the grid {grid.name}"
+    print(f"discogrid: calls run {where}", file=sys.stderr)  # noqa: T201 (said to who runs the program)
+
+
+async def _check(session: Session, calls: CallSession, grid: Grid, *, bare: bool) -> None:
+    """Say at once what would otherwise make every call wait for ever."""
+    job = calls.job
+    reply = await session.ask(lambda request: Query(request=request, what="why", job=job))
+    if not isinstance(reply.message, Answer) or reply.message.placeable:
+        return
+    agents = await _live(session)
+    reasons = reply.message.reasons
+    if not agents:
+        if not grid.own:
+            print(  # noqa: T201
+                f"discogrid: no agent of the grid {grid.name} is there now; calls wait for one",
+                file=sys.stderr,
+            )
+        return
+    mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if not bare and all(not agent.python.startswith(f"{mine}.") for agent in agents):
+        theirs = sorted({".".join(agent.python.split(".")[:2]) for agent in agents})
+        raise VersionMismatch(
+            f"this program runs in Python {mine}, and no agent of the grid {grid.name} does",
+            why=f"They have Python {', '.join(theirs)}, which cannot read functions of another version.",
+            fix=f"Run it with python{theirs[-1]}, or start an agent with python{mine}.",
+        )
+    raise NoAgentFits(
+        f"no agent of the grid {grid.name} can run these calls",
+        why="; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())),
+        fix="Ask for less, or install what is missing there.",
+    )
+
+
+async def _live(session: Session) -> list[AgentView]:
+    reply = await session.ask(lambda request: Query(request=request, what="agents", count=PAGE_AGENTS))
+    found = reply.message.agents if isinstance(reply.message, Answer) else ()
+    return [agent for agent in found if agent.state != "lost"]
