@@ -1,6 +1,7 @@
 """What has come of the calls of some tasks, signed by the agent that ran them: where a result comes from decides how far it is read.
 
-One signature is for all tasks that ended at about the same time. The coordinator passes it on as it came.
+One signature is for all tasks that ended at about the same time. The coordinator passes it on as it came; the client, whose
+calls they are, opens it.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from discogrid.types import Digest, NodeId, Role, SandboxLevel
 
 ANSWERS_TYPE = "discogrid/answers/1"
 ANSWERED_TASKS_MAX = 512  # that one signature is for
+KEPT_S = 1.0
+"""Answers of a task whose calls ran for less are not kept by its agent until the coordinator has them, nor confirmed to it:
+if a line breaks just then, the coordinator misses the task, and it runs again."""
 ANSWERS_BYTES_MAX = 32 << 20  # of one message; what is larger travels as a blob
 
 Answer = Returned | Raised | Stored
@@ -66,8 +70,8 @@ def seal_answers(
     return packed, identity.seal(ANSWERS_TYPE, msgspec.msgpack.encode(body))
 
 
-def check_answers(packed: bytes, envelope: bytes, job: Digest, roster: Roster) -> AnswersBody:
-    """Who vouches for these answers to calls of this job; SignatureRefused or IntegrityError when nobody may."""
+def open_answers(packed: bytes, envelope: bytes, job: Digest, roster: Roster) -> Answers:
+    """The answers, proven to be what an agent of this grid signed for calls of this job; SignatureRefused or IntegrityError otherwise."""
     opened = unseal(envelope, ANSWERS_TYPE, lambda signer: roster.signing_key(signer, Role.AGENT, EVER))
     try:
         body = msgspec.msgpack.decode(opened.payload, type=AnswersBody)
@@ -83,12 +87,6 @@ def check_answers(packed: bytes, envelope: bytes, job: Digest, roster: Roster) -
         raise SignatureRefused("the agent that signed the answers was put out of the grid before it did")
     if digest_of(packed) != body.digest:
         raise IntegrityError("answers are not the ones that were signed")
-    return body
-
-
-def open_answers(packed: bytes, envelope: bytes, job: Digest, roster: Roster) -> Answers:
-    """The answers, proven to be what an agent of this grid signed; SignatureRefused or IntegrityError otherwise."""
-    body = check_answers(packed, envelope, job, roster)
     try:
         return Answers(body, _decode.decode(packed))
     except msgspec.MsgspecError as error:

@@ -1,8 +1,9 @@
 """Calls that a job gets while it runs: a batch of chunks, signed by the job's submitter, each with the proof that it is of it.
 
 A job's manifest cannot name calls that do not exist yet. So its submitter signs each batch, under the job: where its
-chunks stand among the job's tasks, the functions that they name, and the root of a Merkle tree over them. Coordinator and
-agents both call `open_batch` and `check_chunks`: a coordinator cannot add a call, change one, or move it to another place.
+chunks stand among the job's tasks, the functions that they name, and the root of a Merkle tree over them. Agents call
+`open_batch` and `check_chunks`: a coordinator, which only passes batches on, cannot add a call, change one, or move it to
+another place.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from discogrid import merkle
 from discogrid.bundle import EVER, NUMBER_MAX, Job, check_file
 from discogrid.calls.chunks import CHUNK_CALLS_MAX
 from discogrid.calls.frames import Call
-from discogrid.envelope import unseal
+from discogrid.envelope import unproven, unseal
 from discogrid.errors import SignatureRefused
 from discogrid.keys import Identity
 from discogrid.trust.roster import Roster
@@ -99,14 +100,23 @@ def open_batch(envelope: bytes, job: Job, roster: Roster, *, now: float | None) 
             raise SignatureRefused("the job has expired", fix="Make a new pool.")
     at = EVER if now is None else None
     opened = unseal(envelope, BATCH_TYPE, lambda signer: roster.signing_key(signer, Role.SUBMITTER, at))
+    if opened.signer != job.manifest.submitter:
+        raise SignatureRefused("a batch was signed by another member than the job that it is to belong to")
+    return Batch(_sound(opened.payload, job), envelope)
+
+
+def unproven_batch(envelope: bytes, job: Job) -> Batch:
+    """What an envelope says of a batch, whoever signed it: for who only passes it on to those that open it."""
+    return Batch(_sound(unproven(envelope, BATCH_TYPE), job), envelope)
+
+
+def _sound(payload: bytes, job: Job) -> BatchBody:
     try:
-        body = msgspec.msgpack.decode(opened.payload, type=BatchBody)
+        body = msgspec.msgpack.decode(payload, type=BatchBody)
     except msgspec.MsgspecError as error:
         raise SignatureRefused(f"a batch of calls cannot be read: {error}") from None
     if body.version != 1:
         raise SignatureRefused(f"a batch is of version {body.version}; this software reads version 1")
-    if opened.signer != job.manifest.submitter:
-        raise SignatureRefused("a batch was signed by another member than the job that it is to belong to")
     if body.job != job.digest:
         raise SignatureRefused("a batch was signed for another job")
     sound = (
@@ -119,7 +129,7 @@ def open_batch(envelope: bytes, job: Job, roster: Roster, *, now: float | None) 
         raise SignatureRefused("a number of a batch is out of all bounds")
     for file in (*body.functions.values(), *body.large):
         check_file(file)
-    return Batch(body, envelope)
+    return body
 
 
 def check_chunks(batch: Batch, start: int, leaves: Sequence[bytes], proof: Sequence[bytes]) -> list[Chunk]:

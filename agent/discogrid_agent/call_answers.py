@@ -10,7 +10,7 @@ from discogrid.answers import Answer, TaskAnswers
 from discogrid.archive import ArchiveWriter
 from discogrid.batches import Batch, Chunk
 from discogrid.blobs import digest_of
-from discogrid.calls.frames import Call, Returned, Stored
+from discogrid.calls.frames import Call, Raised, Returned, Stored
 from discogrid.types import Attempt, Digest, FileRef, Limits, Outcome, SandboxLevel
 from discogrid_agent.call_floor import LOG_BYTES_MAX, Answered
 from discogrid_agent.record import Record
@@ -30,11 +30,13 @@ class Cargo:
 
 
 class Packed(Mapping[int, bytes]):
-    """The functions that a batch names, read when a worker needs them."""
+    """The functions that some tasks name, read when a worker needs them."""
 
-    def __init__(self, files: Mapping[int, FileRef], read: Callable[[Digest], bytes]) -> None:
+    def __init__(self, tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], bytes]) -> None:
         """`read` gives a blob that has been fetched."""
-        self._files = files
+        self._files: dict[int, FileRef] = {}
+        for batch in {id(cargo.batch): cargo.batch for _, cargo in tasks}.values():
+            self._files.update(batch.body.functions)
         self._read = read
 
     def __getitem__(self, number: int) -> bytes:
@@ -50,22 +52,26 @@ class Packed(Mapping[int, bytes]):
         return len(self._files)
 
 
-def with_arguments(chunk: Chunk, read: Callable[[Digest], bytes]) -> Sequence[Call]:
-    """Its calls, those with large arguments filled in from their blobs."""
-    if not chunk.large:
-        return chunk.calls
-    return [
-        Call(call.number, call.function, read(chunk.large[place].digest)) if place in chunk.large else call
-        for place, call in enumerate(chunk.calls)
-    ]
+def calls_of(tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], bytes]) -> list[Call]:
+    """All calls of some tasks, those with large arguments filled in from their blobs."""
+    calls: list[Call] = []
+    for _, cargo in tasks:
+        chunk = cargo.chunk
+        if not chunk.large:
+            calls += chunk.calls
+            continue
+        for place, call in enumerate(chunk.calls):
+            file = chunk.large.get(place)
+            calls.append(call if file is None else Call(call.number, call.function, read(file.digest)))
+    return calls
 
 
-def pack_answers(index: int, answered: Answered) -> tuple[TaskAnswers, dict[Digest, bytes]]:
-    """What travels in the message, and the blobs that it names."""
+def pack_answers(index: int, answers: Sequence[Returned | Raised]) -> tuple[TaskAnswers, dict[Digest, bytes]]:
+    """What travels in the message of a task's answers, and the blobs that it names."""
     blobs: dict[Digest, bytes] = {}
     room = INLINE_BYTES_ALL_MAX
     packed: list[Answer] = []
-    for answer in answered.answers:
+    for answer in answers:
         size = len(answer.value) if isinstance(answer, Returned) else 0
         if isinstance(answer, Returned) and (size > INLINE_BYTES_MAX or size > room):
             digest = digest_of(answer.value)
@@ -80,6 +86,7 @@ def pack_answers(index: int, answered: Answered) -> tuple[TaskAnswers, dict[Dige
 def keep_log(
     answered: Answered,
     attempt: Attempt,
+    seconds: float,
     label: str,
     agent: str,
     limits: Limits,
@@ -93,9 +100,9 @@ def keep_log(
         label=label,
         input_name=None,
         agent=agent,
-        started=now - answered.seconds,
+        started=now - seconds,
         ended=now,
-        seconds=answered.seconds,
+        seconds=seconds,
         verdict=Verdict(Outcome.SUCCEEDED, 0, None, "", retryable=False),
         limits=limits,
         sandbox=sandbox,
@@ -116,7 +123,7 @@ def keep_log(
         reason="",
         started=record.started,
         ended=now,
-        seconds=answered.seconds,
+        seconds=seconds,
         outputs=(),
         skipped=(),
         archive=archive.content,

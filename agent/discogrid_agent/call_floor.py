@@ -50,7 +50,6 @@ class Answered:
     """What has come of a task's calls, and what they printed."""
 
     answers: Sequence[Answer]
-    seconds: float  # that the calls ran
     stdout: LogKeeper
     stderr: LogKeeper
 
@@ -88,28 +87,34 @@ class CallFloor:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def run(
-        self, attempt: Attempt, scene: CallScene, functions: Mapping[int, bytes], calls: Sequence[Call]
+        self,
+        attempts: Sequence[Attempt],
+        scene: CallScene,
+        functions: Mapping[int, bytes],
+        calls: Sequence[Call],
     ) -> Answered:
-        """Answer the calls of one task. CancelledError after `kill`; SandboxError or OSError when there can be no worker."""
+        """Answer the calls of some tasks, one after the other. CancelledError after `kill`; SandboxError or OSError when there can be no worker."""
         slot = self._take(scene)
         most = min(scene.stage.limits.log_bytes, LOG_BYTES_MAX)
         logs = {stream: LogKeeper(most) for stream in (STDOUT, STDERR)}
-        slot.attempt, slot.logs = attempt, logs
+        slot.attempt, slot.logs = attempts[0], logs
         for stream, pipe in slot.pipes.items():
             pipe.keeper = logs[stream]
-        self._busy[attempt] = (slot, asyncio.current_task())
+        running = asyncio.current_task()
+        for attempt in attempts:
+            self._busy[attempt] = (slot, running)
         answers: list[Answer] = []
         try:
             assert slot.runner is not None
             await slot.runner.run(functions, calls, answers.append)
         finally:
-            del self._busy[attempt]
+            for attempt in attempts:
+                del self._busy[attempt]
             for pipe in slot.pipes.values():
                 pipe.drain()
             slot.attempt = None
             self._put_back(slot)
-        seconds = sum(answer.seconds for answer in answers)
-        return Answered(answers, seconds, logs[STDOUT], logs[STDERR])
+        return Answered(answers, logs[STDOUT], logs[STDERR])
 
     def kill(self, attempt: Attempt) -> None:
         """End what runs of a task; nothing happens when nothing does."""

@@ -102,6 +102,14 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsAnswered:
+    """Tasks of calls of one job are over and their answers have left, of which nothing is kept; `seconds` ran all together."""
+
+    attempts: tuple[Attempt, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ResultSent:
     """SendDone was carried out: archive uploaded, message on its way."""
 
@@ -188,6 +196,7 @@ Event = (
     | BlobFailed
     | BoxEmptied
     | AttemptEnded
+    | CallsAnswered
     | ResultSent
     | SendFailed
     | Committed
@@ -269,13 +278,18 @@ class StopFetch:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run the attempt in a box; answer with AttemptEnded."""
+    """Run the attempt in a box; answer with AttemptEnded.
+
+    Of calls that take no time it is the first of several that run one after the other in one place: `more` are the others,
+    with their cargo. Each is answered, together in CallsAnswered or for itself.
+    """
 
     attempt: Attempt
     cpus: int
     limits: Limits
     input: FileRef | None
     cargo: object = None
+    more: tuple[tuple[Attempt, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

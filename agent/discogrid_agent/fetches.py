@@ -52,6 +52,11 @@ class Fetches:
         blob.users[user] = None
         return blob.state is _State.HERE
 
+    def here(self, digest: Digest) -> bool:
+        """Whether somebody needs the blob, and it is here."""
+        blob = self._blobs.get(digest)
+        return blob is not None and blob.state is _State.HERE
+
     def release(self, digests: list[Digest], user: User) -> list[Action]:
         """The user needs these no more."""
         actions: list[Action] = []

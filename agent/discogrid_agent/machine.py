@@ -30,6 +30,7 @@ from discogrid_agent.events import (
     BlobFailed,
     BlobReady,
     BoxEmptied,
+    CallsAnswered,
     CancelReceived,
     Committed,
     Connected,
@@ -72,6 +73,12 @@ PACKING_MAX = 8
 """Results being packed; with more of them the disk is behind, and new tasks would only make it worse."""
 HELD_MAX = 1024
 """Tasks queued or running; what comes beyond is given back at once."""
+TOGETHER_S = 0.02
+"""Tasks of calls that run for so long together are given to one worker at once: the way to it takes a part of a millisecond."""
+TOGETHER_MAX = 128
+"""But no more of them."""
+MEAN_WEIGHT = 0.5
+"""Of the newest tasks of calls in the mean run time of their job."""
 
 
 @dataclass(slots=True)
@@ -82,6 +89,8 @@ class _Job:
     keeps: list[Digest] = field(default_factory=list)  # shared blobs, pinned from its first task to its end
     work: int = 0  # its tasks queued, running or being killed
     seen: dict[tuple[int, int], SpanSet] = field(default_factory=dict)  # indices, by number and lease
+    waiting: int = 0  # of those, that do not run yet
+    mean_s: float | None = None  # of its tasks, where they are of calls
     ended: bool = False
     barred: bool = False  # until it is shown again
 
@@ -89,6 +98,13 @@ class _Job:
     def over(self) -> bool:
         """Whether nothing of it is taken any more, and it is forgotten with the last of its work."""
         return self.ended or self.barred
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """What one task takes of the machine, or several of calls one after the other."""
+
+    left: int  # tasks
 
 
 @dataclass(slots=True)
@@ -100,10 +116,15 @@ class _Work:
     cargo: object
     needs: list[Digest]
     missing: int  # of its blobs
-    running: bool = False
+    place: _Place | None = None  # once it runs
     packing: bool = False  # nothing of it runs any more, its result is being packed
     killed: bool = False
     barred: str = ""  # why it is refused after all
+
+    @property
+    def running(self) -> bool:
+        """Whether it has started."""
+        return self.place is not None
 
 
 class Machine:
@@ -157,6 +178,8 @@ class Machine:
                 self._on_emptied(attempt)
             case AttemptEnded():
                 self._on_ended(event)
+            case CallsAnswered(attempts, seconds):
+                self._on_answered(attempts, seconds)
             case ResultSent(attempt):
                 self._outbox.on_sent(attempt, now)
             case SendFailed(attempt, reason):
@@ -184,7 +207,7 @@ class Machine:
     @property
     def waiting(self) -> int:
         """Tasks that are here and do not run yet."""
-        return sum(not work.running for work in self._work.values())
+        return sum(job.waiting for job in self._jobs.values())
 
     def deadline(self) -> float | None:
         """When the next TimePassed is due; None: not before another event."""
@@ -286,11 +309,14 @@ class Machine:
         more = event.more[place] if event.more else ()
         cargo = event.cargo[place] if event.cargo else None
         job.work += 1
+        job.waiting += 1
         if not job.keeps:
             job.keeps = list(dict.fromkeys(shared.digest for shared in job.shared))
             for shared in job.shared:
                 self._fetches.need(shared, attempt.job)
-        files = {ref.digest: ref for ref in (*job.shared, *([file] if file else []), *more)}
+        kept = cargo is not None and all(map(self._fetches.here, job.keeps))  # by the job, to its end
+        kept_by_all = () if kept else job.shared
+        files = {ref.digest: ref for ref in (*kept_by_all, *([file] if file else []), *more)}
         here = [self._fetches.need(ref, attempt) for ref in files.values()]
         self._work[attempt] = _Work(job, file, cargo, list(files), here.count(False))
 
@@ -334,6 +360,18 @@ class Machine:
             self._actions.append(DropArchive(event.attempt))
         if work.barred and not work.job.ended:
             self._outbox.put(event.attempt, Outcome.REFUSED, work.barred)
+
+    def _on_answered(self, attempts: tuple[Attempt, ...], seconds: float) -> None:
+        for attempt in attempts:
+            work = self._work.get(attempt)
+            if work is None or not work.running:
+                continue
+            job = work.job
+            mean = seconds / len(attempts)
+            job.mean_s = mean if job.mean_s is None else job.mean_s + MEAN_WEIGHT * (mean - job.mean_s)
+            self._remove(attempt)
+            if job.over and not job.work:
+                self._forget(attempt.job)
 
     def _on_recalled(self, runs: tuple[Run, ...], nonce: int) -> None:
         if not self._welcomed:
@@ -388,9 +426,14 @@ class Machine:
         work = self._work.pop(attempt)
         if work.packing:
             self._packing -= 1
-        elif work.running:
-            self._use(work.job.requirements, -1)
-        self._actions += self._fetches.release(work.needs, attempt)
+        elif work.place is not None:
+            work.place.left -= 1
+            if not work.place.left:
+                self._use(work.job.requirements, -1)
+        else:
+            work.job.waiting -= 1
+        if work.needs:
+            self._actions += self._fetches.release(work.needs, attempt)
         work.job.work -= 1
 
     def _forget(self, job_id: JobId) -> None:
@@ -450,20 +493,37 @@ class Machine:
 
     def _start(self) -> None:
         started: list[Attempt] = []
-        for attempt, work in self._work.items():
-            if self._packing >= PACKING_MAX:
-                break
-            if work.running or work.missing:
-                continue
-            need = work.job.requirements
+        ready = (pair for pair in self._work.items() if not pair[1].running and not pair[1].missing)
+        pair = next(ready, None)
+        while pair is not None and self._packing < PACKING_MAX:
+            attempt, work = pair
+            job, need = work.job, work.job.requirements
             if need.cpus > self._slots or need.memory_bytes > self._memory or need.gpus > self._gpus:
                 break  # nothing overtakes a task that only waits for room, or it might wait for ever
-            work.running = True
+            together = self._together(job)
             self._use(need, 1)
-            self._actions.append(Start(attempt, need.cpus, work.job.limits, work.input, work.cargo))
-            started.append(attempt)
+            place = _Place(0)
+            more: list[tuple[Attempt, object]] = []
+            while pair is not None and pair[1].job is job and place.left < together:
+                pair[1].place = place
+                place.left += 1
+                job.waiting -= 1
+                more.append((pair[0], pair[1].cargo))
+                pair = next(ready, None)
+            started += [one for one, _ in more]
+            self._actions.append(
+                Start(attempt, need.cpus, job.limits, work.input, work.cargo, tuple(more[1:]))
+            )
         if started and self._welcomed:
             self._actions.append(SendStarted(_runs(started)))
+
+    def _together(self, job: _Job) -> int:
+        """How many tasks of the job, from the next one on, run in one place."""
+        if job.mean_s is None or job.mean_s * 2 > TOGETHER_S:
+            return 1
+        places = max(1, self._slots // job.requirements.cpus)
+        fitting = TOGETHER_MAX if job.mean_s * TOGETHER_MAX <= TOGETHER_S else int(TOGETHER_S / job.mean_s)
+        return min(fitting, -(-job.waiting // places))
 
     def _use(self, need: Requirements, count: int) -> None:
         self._slots -= need.cpus * count
@@ -473,7 +533,8 @@ class Machine:
     def check(self) -> None:
         """Every invariant, for tests and for `--paranoid`."""
         using = [work for work in self._work.values() if work.running and not work.packing]
-        running = [work.job.requirements for work in using]
+        places = {work.place: work.job.requirements for work in using}
+        running = list(places.values())
         assert self._packing == sum(work.packing for work in self._work.values())
         assert self._slots == self._offer.slots - sum(need.cpus for need in running) >= 0
         assert self._memory == self._offer.memory_bytes - sum(need.memory_bytes for need in running) >= 0
@@ -488,7 +549,9 @@ class Machine:
             assert work.running or not work.packing, "a task that never ran is packed"
             users[attempt] = work.needs
         for job_id, job in self._jobs.items():
-            assert job.work == sum(attempt.job == job_id for attempt in self._work)
+            mine = [work for attempt, work in self._work.items() if attempt.job == job_id]
+            assert job.work == len(mine)
+            assert job.waiting == sum(not work.running for work in mine)
             assert job.work or not job.over, "an ended job is kept for nothing"
         self._fetches.check(users)
         self._outbox.check()

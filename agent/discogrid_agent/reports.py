@@ -16,6 +16,7 @@ from discogrid.types import Attempt, Digest, JobId, Run
 from discogrid.wire import pack_parts
 
 WAIT_S = 0.1
+STARTED_WAIT_S = 0.05  # of the word that calls have started
 CALLS_WAIT_S = 0.002  # of answers to calls, whose client may wait for them to make the next ones
 MESSAGE_BYTES_MAX = 4 << 20
 MESSAGE_TASKS_MAX = 64
@@ -63,10 +64,13 @@ class Reports:
         self._ended: list[Report] = []
         self._due: asyncio.TimerHandle | None = None
 
-    def started(self, runs: tuple[Run, ...]) -> None:
-        """These run now."""
+    def started(self, runs: tuple[Run, ...], *, soon: bool) -> None:
+        """These run now; not `soon`: they may have ended before anybody need know."""
         self._started += runs
-        self._leave_soon()
+        if soon:
+            self._leave_soon()
+        elif self._due is None:
+            self._due = self._loop.call_later(STARTED_WAIT_S, self.flush)
 
     def ended(self, report: Report) -> None:
         """This attempt is over."""

@@ -21,7 +21,7 @@ from typing import assert_never
 from msgspec import structs
 
 from discogrid import __version__, transport
-from discogrid.answers import TaskAnswers, seal_answers
+from discogrid.answers import KEPT_S, TaskAnswers, seal_answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import ResultBody, seal_result
 from discogrid.channel import Channel, Received
@@ -61,7 +61,7 @@ from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outc
 from discogrid.views import task_label
 from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
-from discogrid_agent.call_answers import Cargo, Packed, keep_log, pack_answers, with_arguments
+from discogrid_agent.call_answers import Cargo, Packed, calls_of, keep_log, pack_answers
 from discogrid_agent.call_floor import Answered, CallFloor, CallScene
 from discogrid_agent.call_worker import Place, Stage
 from discogrid_agent.environments import FAILED_S, Environment, Environments, NoEnvironment
@@ -442,7 +442,7 @@ class Service:
             case events.SendBeat(holds):
                 self._channel.send(Heartbeat(holds=holds))
             case events.SendStarted(runs):
-                self._reports.started(runs)
+                self._reports.started(runs, soon=not all(map(self._is_of_calls, runs)))
             case events.SendDone():
                 self._send_done(action)
             case events.GiveBack(runs, leaving, nonce):
@@ -459,8 +459,8 @@ class Service:
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
-            case events.Start(cargo=Cargo() as cargo):
-                self._spawn(self._answer_calls(action, cargo))
+            case events.Start(cargo=Cargo()):
+                self._spawn(self._answer_calls(action))
             case events.Start():
                 self._spawn(self._attempt(action))
             case events.Kill(attempt, reason):
@@ -611,50 +611,85 @@ class Service:
 
     # -- calls
 
-    async def _answer_calls(self, start: events.Start, cargo: Cargo) -> None:
-        """Run the calls of one task, which end however they end: only a worker that cannot be had fails the task."""
+    async def _answer_calls(self, start: events.Start) -> None:
+        """Run calls of one or more tasks, which end however they end: only a worker that cannot be had fails a task."""
         owned = self._shelf.get(start.attempt.job)
         assert owned is not None, "the machine starts tasks of verified jobs only"
-        attempt = start.attempt
-        if refusal := self._terms.start_calls(owned.job, attempt, time.time()):
-            self._tell(events.AttemptEnded(attempt, Outcome.REFUSED, refusal.reason, refusal))
+        tasks = self._accepted_calls(owned, [(start.attempt, start.cargo), *start.more])
+        if not tasks:
             return
+        attempts = [attempt for attempt, _ in tasks]
         try:
             scene = await self._scene(start, owned)
-            calls = cargo.chunk.calls
-            if cargo.chunk.large:
-                calls = tuple(await asyncio.to_thread(with_arguments, cargo.chunk, self._content))
-            functions = Packed(cargo.batch.body.functions, self._content)
-            answered = await self._call_floor.run(attempt, scene, functions, calls)
+            if any(cargo.chunk.large for _, cargo in tasks):
+                calls = await asyncio.to_thread(calls_of, tasks, self._content)
+            else:
+                calls = calls_of(tasks, self._content)
+            answered = await self._call_floor.run(attempts, scene, Packed(tasks, self._content), calls)
         except asyncio.CancelledError:
             if self._exited.is_set():
                 raise
-            self._end_calls(attempt, Outcome.CANCELLED, "cancelled")
+            self._end_calls(attempts, Outcome.CANCELLED, "cancelled")
             return
         except Exception as error:  # its slot must come back, whatever went wrong
             if not isinstance(error, DiscogridError | OSError):
-                log.exception("calls of %s could not be run", attempt)
-            self._end_calls(attempt, Outcome.BOX_FAILED, str(error))
+                log.exception("calls of %s could not be run", start.attempt)
+            self._end_calls(attempts, Outcome.BOX_FAILED, str(error))
             return
-        self._terms.stop(attempt)
-        answers, blobs = pack_answers(attempt.index, answered)
-        for digest, content in blobs.items():
-            self._store.put_bytes(content, digest)
-            self._store.pin(digest, f"answer:{attempt}")
-        ended = self._log_of(attempt, answered, owned) if answered.printed else None
-        result = CallResult(answers, answered.seconds, tuple(blobs), ended)
-        self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
+        self._take_answers(owned, tasks, answered)
 
-    def _end_calls(self, attempt: Attempt, outcome: Outcome, reason: str) -> None:
-        self._terms.stop(attempt)
-        self._live_logs.ended(attempt)
-        self._tell(events.AttemptEnded(attempt, outcome, reason))
+    def _accepted_calls(
+        self, owned: Owned, tasks: Sequence[tuple[Attempt, object]]
+    ) -> list[tuple[Attempt, Cargo]]:
+        """Those that may run on this agent's terms; the others are refused."""
+        accepted: list[tuple[Attempt, Cargo]] = []
+        now = time.time()
+        for attempt, cargo in tasks:
+            assert isinstance(cargo, Cargo), "tasks of calls come with their chunks"
+            if refusal := self._terms.start_calls(owned.job, attempt, now):
+                self._tell(events.AttemptEnded(attempt, Outcome.REFUSED, refusal.reason, refusal))
+            else:
+                accepted.append((attempt, cargo))
+        return accepted
 
-    def _log_of(self, attempt: Attempt, answered: Answered, owned: Owned) -> Result:
+    def _take_answers(self, owned: Owned, tasks: Sequence[tuple[Attempt, Cargo]], answered: Answered) -> None:
+        """What can be forgotten once it has been said leaves at once; the rest is kept until the coordinator has it."""
+        gone: list[Attempt] = []
+        all_s = 0.0
+        at = 0
+        for attempt, cargo in tasks:
+            mine = answered.answers[at : at + len(cargo.chunk.calls)]
+            at += len(mine)
+            seconds = sum(answer.seconds for answer in mine)
+            answers, blobs = pack_answers(attempt.index, mine)
+            printed = answered.printed and attempt is tasks[0][0]
+            ended = self._log_of(attempt, answered, seconds, owned) if printed else None
+            result = CallResult(answers, seconds, tuple(blobs), ended)
+            self._terms.stop(attempt)
+            if seconds < KEPT_S and not blobs:
+                self._send_answers(attempt, result)
+                gone.append(attempt)
+                all_s += seconds
+                continue
+            for digest, content in blobs.items():
+                self._store.put_bytes(content, digest)
+                self._store.pin(digest, f"answer:{attempt}")
+            self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
+        if gone:
+            self._tell(events.CallsAnswered(tuple(gone), all_s))
+
+    def _end_calls(self, attempts: Sequence[Attempt], outcome: Outcome, reason: str) -> None:
+        for attempt in attempts:
+            self._terms.stop(attempt)
+            self._live_logs.ended(attempt)
+            self._tell(events.AttemptEnded(attempt, outcome, reason))
+
+    def _log_of(self, attempt: Attempt, answered: Answered, seconds: float, owned: Owned) -> Result:
         self._live_logs.ended(attempt)
         label = task_label(owned.id, attempt.index)
         path = self._folder / "work" / "archives" / "calls.zip"
-        ended = keep_log(answered, attempt, label, self._name, owned.limits, self._level(owned), path)
+        level = self._level(owned)
+        ended = keep_log(answered, attempt, seconds, label, self._name, owned.limits, level, path)
         return Result(ended, seal_result(self._body(ended, owned), self._grid.identity))
 
     async def _scene(self, start: events.Start, owned: Owned) -> CallScene:
@@ -690,6 +725,10 @@ class Service:
             calls_max=calls.calls_max or None,
         )
         return scene
+
+    def _is_of_calls(self, run: Run) -> bool:
+        owned = self._shelf.get(run.job)
+        return owned is not None and owned.job.manifest.calls is not None
 
     def _content(self, digest: Digest) -> bytes:
         """A blob that was fetched."""
@@ -773,6 +812,7 @@ class Service:
         result = action.result
         if isinstance(result, CallResult) and not result.stored:
             self._send_answers(action.attempt, result)
+            self._sent(action.attempt)
         elif not isinstance(result, Result | CallResult):
             if isinstance(result, Refusal):
                 done = _refused(action.attempt, result)
@@ -796,7 +836,6 @@ class Service:
             assert isinstance(ended.archive, bytes), "logs of calls are small"
             report = Report(_done(attempt, ended, inline=True), result.log.envelope, ended.archive)
         self._reports.ended(replace(report, answers=result.answers, stored=result.stored))
-        self._sent(attempt)
 
     async def _deliver_answers(self, attempt: Attempt, result: CallResult) -> None:
         try:
@@ -807,6 +846,7 @@ class Service:
             self._tell(events.SendFailed(attempt, str(error)))
             return
         self._send_answers(attempt, result)
+        self._sent(attempt)
 
     async def _deliver(self, action: events.SendDone, result: Result) -> None:
         ended = result.ended

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from math import isfinite
 
-from discogrid.answers import ANSWERED_TASKS_MAX, ANSWERS_BYTES_MAX, check_answers
-from discogrid.batches import BATCH_CHUNKS_MAX, CHUNK_BYTES_MAX, open_batch
+from discogrid.answers import ANSWERED_TASKS_MAX, ANSWERS_BYTES_MAX
+from discogrid.batches import BATCH_CHUNKS_MAX, CHUNK_BYTES_MAX, unproven_batch
 from discogrid.blobs import digest_of
 from discogrid.bundle import ResultBody, open_results
 from discogrid.envelope import ENVELOPE_BYTES_MAX
@@ -60,17 +60,15 @@ class CallDesk:
         self._engine.tell_slots(calls)
         return True
 
-    def add(
-        self, peer: Peer, message: AddCalls, payload: list[bytes], accepted: Accepted, now: float
-    ) -> None:
-        """More calls of a job whose submitter this is. `now` in seconds since 1970."""
+    def add(self, peer: Peer, message: AddCalls, payload: list[bytes], accepted: Accepted) -> None:
+        """More calls of a job whose submitter this is: its line says so, and what it has signed is proven by who runs them."""
         engine, calls = self._engine, accepted.calls
         if calls is None or engine.calls(accepted.id) is not calls:
             what = f"job {accepted.id} has ended"
             self._refuse(peer, message, Refused(request=message.request, code="over", what=what), accepted)
             return
         try:
-            batch = open_batch(payload[0], accepted.job, engine.grid.roster, now=now)
+            batch = unproven_batch(payload[0], accepted.job)
             chunks = unpack_parts(payload[1], part_bytes_max=CHUNK_BYTES_MAX, parts_max=BATCH_CHUNKS_MAX)
             if batch.body.start > calls.tasks:
                 # What was to come before it was lost with a line; the client sends both when it comes again.
@@ -174,10 +172,6 @@ class CallDesk:
         answers = unpack_parts(payload[0], part_bytes_max=ANSWERS_BYTES_MAX, parts_max=2)
         if len(answers) != 2:
             raise IntegrityError("they come without their envelope")
-        roster = self._engine.grid.roster
-        body = check_answers(answers[0], answers[1], accepted.job.digest, roster)
-        if body.agent != peer.node:
-            raise SignatureRefused("they were signed by another agent than the one who sends them")
         if not all(self._engine.store.has(digest) for digest in message.stored):
             raise IntegrityError("large answers have not arrived")
         if not message.logs:
@@ -188,7 +182,7 @@ class CallDesk:
         if len(logs) != len(message.logs) or len(envelopes) != len(archives):
             raise IntegrityError("logs and their envelopes are not equal in number")
         for done, envelope, archive in logs:
-            bodies = open_results(envelope, roster)
+            bodies = open_results(envelope, self._engine.grid.roster)
             if not any(_is_of(body, done, peer, accepted, archive) for body in bodies):
                 raise SignatureRefused("the message says something else of a log than its signature")
         return accepted, answers, logs

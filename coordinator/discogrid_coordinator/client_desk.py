@@ -71,7 +71,7 @@ class ClientDesk:
                 self._submit(peer, message, received.payload)
             case AddCalls(request=request, job=job):
                 if accepted := self._owned(peer, request, job):
-                    self._calls.add(peer, message, received.payload, accepted, time.time())
+                    self._calls.add(peer, message, received.payload, accepted)
             case CallsSeen(job=job):
                 if (accepted := self._engine.intake.get(job)) and self._permits.owns(peer.node, accepted):
                     self._calls.seen(message, accepted)

@@ -13,6 +13,7 @@ from typing import assert_never
 import msgspec
 
 from discogrid import __version__
+from discogrid.answers import KEPT_S
 from discogrid.blobs import BlobStore
 from discogrid.bundle import demands, kind_of, task_key
 from discogrid.errors import BlobError, DiscogridError
@@ -84,6 +85,7 @@ class Pending:
 class Answered:
     """Answers to the calls of a task on the same way; `won` when they are the first."""
 
+    kept: bool  # by the agent, until it hears that they have come
     won: bool = False
 
 
@@ -183,7 +185,7 @@ class Engine:
 
     def answered(self, agent: AgentId, attempt: Attempt, seconds: float) -> bool:
         """The calls of a task have been answered by an agent, whose signature holds; whether nobody was faster."""
-        answered = self._pending[attempt] = Answered()
+        answered = self._pending[attempt] = Answered(kept=seconds >= KEPT_S)
         self.tell(events.TaskSucceeded(agent, attempt, seconds))
         self._pending.pop(attempt, None)
         return answered.won
@@ -305,8 +307,8 @@ class Engine:
             case events.Cancel(agent, runs):
                 self._lines(agent, CancelTasks, runs)
             case events.Commit(agent, attempt):
-                self._commit(agent, attempt)
-                self._lines(agent, TasksCommitted, [attempt])
+                if self._commit(agent, attempt):
+                    self._lines(agent, TasksCommitted, [attempt])
             case events.Discard(agent, attempt):
                 self._lines(agent, TasksDiscarded, [attempt])
             case events.EndTasks(job, start, stop, state, reason):
@@ -356,11 +358,12 @@ class Engine:
         )
         self.outbox.put(peer.route, message, () if peer.roster == roster.version else (roster.envelope,))
 
-    def _commit(self, agent: AgentId, attempt: Attempt) -> None:
+    def _commit(self, agent: AgentId, attempt: Attempt) -> bool:
+        """Keep a result; whether its agent waits to hear of it."""
         pending = self._pending[attempt]
         if isinstance(pending, Answered):
             pending.won = True
-            return
+            return pending.kept
         done = pending.done
         record = ResultRecord(
             attempt=attempt,
@@ -389,6 +392,7 @@ class Engine:
         ):
             file = accepted.leaves.input(attempt.index)
             self.journal.learn(kind_of(accepted.job.manifest), task_key(attempt.index, file), done.seconds)
+        return True
 
     def _expected(self, accepted: Accepted) -> tuple[float, ...]:
         """Seconds that each task took when it last ran, 0 for those that never did; empty when none is known."""

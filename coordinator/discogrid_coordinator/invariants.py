@@ -87,7 +87,7 @@ def _check_use(floor: Floor, agent: Agent, *, withdrawing: bool) -> None:
     recalled = [hold.task.job.requirements.cpus for hold in agent.held if hold.recalled]
     assert agent.recalled_cpus == sum(recalled), "what was asked back is miscounted"
     assert agent.recalls >= 0, "an answer is counted twice"
-    assert len(agent.held) <= agent.offer.slots + policies.PREFETCH_MAX or agent.leaving
+    assert len(agent.held) <= agent.offer.slots + policies.PREFETCH_TINY_MAX or agent.leaving
 
 
 def _check_pools(floor: Floor) -> None:

@@ -182,7 +182,7 @@ def _run_calls(runs: list[tuple[Run, CallJob]]) -> list[tuple[Message, Sequence[
     composed: list[tuple[Message, Sequence[bytes]]] = []
     parts: list[tuple[Run, Parcel]] = []
     size = 0
-    for run, calls in runs:
+    for run, calls in _joined(runs):
         for parcel in calls.parcels(run.start, run.stop):
             part = Run(run.job, parcel.start, parcel.start + len(parcel.chunks), run.number, run.lease)
             parts.append((part, parcel))
@@ -193,6 +193,23 @@ def _run_calls(runs: list[tuple[Run, CallJob]]) -> list[tuple[Message, Sequence[
     if parts:
         composed.append(_calls_message(parts))
     return composed
+
+
+def _joined(runs: list[tuple[Run, CallJob]]) -> list[tuple[Run, CallJob]]:
+    """Neighbours as one: with each run goes a proof, and the word of who signed it."""
+    joined: list[tuple[Run, CallJob]] = []
+    for run, calls in runs:
+        last = joined[-1][0] if joined else None
+        if last and (last.job, last.stop, last.number, last.lease) == (
+            run.job,
+            run.start,
+            run.number,
+            run.lease,
+        ):
+            joined[-1] = (Run(run.job, last.start, run.stop, run.number, run.lease), calls)
+        else:
+            joined.append((run, calls))
+    return joined
 
 
 def _calls_message(parts: Sequence[tuple[Run, Parcel]]) -> tuple[Message, Sequence[bytes]]:

@@ -73,6 +73,9 @@ AVOIDED_MAX = 8
 
 PREFETCH_MAX = 40
 """Tasks an agent may hold beyond those it can run at once."""
+TINY_S = 0.002
+PREFETCH_TINY_MAX = 512
+"""The same of tasks that run for less than TINY_S: those of calls, of which many end while one message is on its way."""
 DISPATCH_S = 0.25
 """From a finished task to the start of one that was not sent ahead: round trip, fetch of the input, box."""
 
@@ -129,8 +132,9 @@ def prefetch(mean_s: float | None, parallel: int) -> int:
         return 1
     if mean_s >= DISPATCH_S * parallel:
         return 1
-    ending = DISPATCH_S * parallel / max(mean_s, DISPATCH_S / PREFETCH_MAX)
-    return min(PREFETCH_MAX, max(1, ceil(ending)))
+    most = PREFETCH_MAX if mean_s > TINY_S else PREFETCH_TINY_MAX
+    ending = DISPATCH_S * parallel / max(mean_s, DISPATCH_S / most)
+    return min(most, max(1, ceil(ending)))
 
 
 def reserve(wanted: int, waiting: int, agents: int) -> int:

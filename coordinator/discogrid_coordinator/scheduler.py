@@ -298,7 +298,7 @@ class Scheduler:
         job = self.floor.jobs.get(run.job)
         if job is None:
             return []
-        most = max(0, agent.offer.slots + policies.PREFETCH_MAX - len(agent.held))
+        most = max(0, agent.offer.slots + policies.PREFETCH_TINY_MAX - len(agent.held))
         if run.lease == self.lease:
             tasks = [task for task in _known(job, run) if task.lost_by == agent.name]
             tasks = [task for task in tasks if task.lost is not None and task.lost.number == run.number]

@@ -32,6 +32,7 @@ class Chunker:
         self._fixed = size
         self._mean_s: float | None = None
         self._largest = 0  # chunk that has come back
+        self._filling = True  # what is under way, to as much as is to be
         self.under_way = 0  # chunks
 
     def next(self, waiting: int, slots: int, *, more: bool) -> int:
@@ -40,7 +41,7 @@ class Chunker:
         `slots` run calls at a time; `more` says that calls may follow those that wait, so that the end is not known.
         """
         slots = max(1, slots)
-        if not waiting or self.under_way >= self._ahead() * slots:
+        if not waiting or not self.room(slots):
             return 0
         if self._fixed is not None:
             return min(waiting, self._fixed)
@@ -49,9 +50,21 @@ class Chunker:
             size = min(size, ceil(waiting / (SHARES * slots)))
         return max(1, min(size, waiting))
 
-    def sent(self) -> None:
-        """A chunk has left."""
-        self.under_way += 1
+    def room(self, slots: int) -> int:
+        """How many chunks may leave now.
+
+        Of those that run for next to no time none leaves before there is room for many, which then travel together.
+        """
+        most = self._ahead() * max(1, slots)
+        if self.under_way >= most:
+            self._filling = False
+        elif self.under_way <= most // 2 or most <= AHEAD * slots:
+            self._filling = True
+        return most - self.under_way if self._filling else 0
+
+    def sent(self, chunks: int = 1) -> None:
+        """Chunks have left."""
+        self.under_way += chunks
 
     def lost(self) -> None:
         """A chunk is over, and nothing was learnt from it."""

@@ -18,6 +18,7 @@ from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
 from discogrid.calls.frames import Call, Raised, Returned
 from discogrid.errors import DiscogridError
 
+CHUNKS_MAX = 512  # that are made at once, where the caller has said how many calls are in one
 MAIN_MARKS = (b"__main__",)  # in pickle: something that the other side has no module for
 
 Answer = Returned | Raised
@@ -38,8 +39,8 @@ class Line(Protocol):
     def open(self, function: int, content: bytes) -> None:
         """A function, as `functions` packs it, before the first call of it."""
 
-    def send(self, calls: Sequence[Call]) -> None:
-        """A chunk of calls of one function, to be run in this order."""
+    def send(self, chunks: Sequence[Sequence[Call]]) -> None:
+        """Chunks of calls of one function, each to be run in its order."""
 
     def close(self) -> None:
         """No more chunks; what is under way goes on."""
@@ -182,43 +183,50 @@ class Dispatcher:
             self._thread.join()
         self._line.join()
 
-    def answered(self, answers: Sequence[Answer], *, trusted: bool, note: str = "") -> None:
+    def answered(
+        self, answers: Sequence[Answer], *, trusted: bool, note: Callable[[int], str] = lambda _: ""
+    ) -> None:
         """From the line: what has come of some calls. An answer that nobody waits for is passed over.
 
-        `trusted`: they come from where pickle may be opened; `note` is added to what they raised.
+        `trusted`: they come from where pickle may be opened; `note` is added to what the call of this number raised.
         """
-        ended = False
-        for answer in answers:
-            with self._lock:
-                waiting = self._pending.pop(answer.number, None)
-            if waiting is not None:
-                sink, index, chunk = waiting
-                ended |= self._count(chunk, answer)
+        with self._lock:
+            waiting = [self._pending.pop(answer.number, None) for answer in answers]
+            for answer, one in zip(answers, waiting, strict=True):
+                if one is not None:
+                    self._count(one[2], answer)
+        for answer, one in zip(answers, waiting, strict=True):
+            if one is not None:
+                sink, index, chunk = one
                 self._deliver(answer, sink, index, chunk.modules, trusted=trusted, note=note)
-        if ended:
-            with self._changed:
-                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
-    def _count(self, chunk: _Chunk, answer: Answer) -> bool:
-        """One more of its calls is answered; whether it was the last one."""
+    def _count(self, chunk: _Chunk, answer: Answer) -> None:
+        """One more of its calls is answered."""
         chunk.left -= 1
         chunk.seconds += answer.seconds
-        if chunk.left:
-            return False
-        with self._lock:
+        if not chunk.left:
             self._under_way -= 1
             chunk.chunker.returned(chunk.calls, chunk.seconds)
-        return True
 
     @staticmethod
     def _deliver(
-        answer: Answer, sink: Sink, index: int, modules: tuple[str, ...], *, trusted: bool, note: str
+        answer: Answer,
+        sink: Sink,
+        index: int,
+        modules: tuple[str, ...],
+        *,
+        trusted: bool,
+        note: Callable[[int], str],
     ) -> None:
         try:
             if isinstance(answer, Returned):
                 value = codec.loads(answer.value, trusted=trusted, modules=modules)
             else:
-                error = exceptions.unpack(answer.error, trusted=trusted, modules=modules, note=note)
+                error = exceptions.unpack(
+                    answer.error, trusted=trusted, modules=modules, note=note(answer.number)
+                )
                 sink.raised(index, error)
                 return
         except Exception as error:  # noqa: BLE001 (a class of the caller's may refuse to be unpickled)
@@ -249,16 +257,23 @@ class Dispatcher:
         if self._over is None:
             self._line.close()
 
-    def _due(self) -> tuple[Source, int] | None:
-        """Whose calls go next, and how many: of the first source whose sink has room, with those behind it that are alike."""
-        if self._line.most is not None and self._under_way >= self._line.most:
+    def _due(self) -> tuple[Source, int, int] | None:
+        """Whose calls go next, how many, and how many to a chunk: of the first source whose sink has room, and those behind it that are alike."""
+        most = CHUNKS_MAX if self._line.most is None else self._line.most - self._under_way
+        if most <= 0:
             return None
         for place, source in enumerate(self._sources):
             room = CHUNK_CALLS_MAX if self._closed else source.room
             if room > 0:
                 waiting, more = self._waiting(place)
-                count = self._chunker(source).next(waiting, self._line.slots, more=more)
-                return (source, min(count, room)) if count else None
+                chunker = self._chunker(source)
+                size = min(chunker.next(waiting, self._line.slots, more=more), room)
+                if not size:
+                    return None
+                if source.size is None:
+                    return source, size, size
+                chunks = min(chunker.room(self._line.slots), most)
+                return source, min(waiting, room, size * chunks), size
         return None
 
     def _waiting(self, place: int) -> tuple[int, bool]:
@@ -278,8 +293,8 @@ class Dispatcher:
         known = self._functions.get(source.function)
         return Chunker(source.size) if known is None else known.chunker(source.size)
 
-    def _take(self, source: Source, count: int) -> None:
-        """Make up to `count` calls, of this source and, where it ends, of the next ones."""
+    def _take(self, source: Source, count: int, size: int) -> None:
+        """Make up to `count` calls, of this source and, where it ends, of the next ones, `size` to a chunk."""
         function = self._known(source)
         if function is None:
             return
@@ -292,7 +307,7 @@ class Dispatcher:
                 break
             source = following
         if calls:
-            self._send(chunker, function, calls, waiting)
+            self._send(chunker, function, calls, waiting, size)
 
     def _follow(self, source: Source) -> Source | None:
         """The source has ended; one that may share its chunk."""
@@ -365,18 +380,27 @@ class Dispatcher:
             source.sink.exhausted(source.made, error)
 
     def _send(
-        self, chunker: Chunker, function: _Function, calls: list[Call], waiting: list[tuple[Sink, int]]
+        self,
+        chunker: Chunker,
+        function: _Function,
+        calls: list[Call],
+        waiting: list[tuple[Sink, int]],
+        size: int,
     ) -> None:
-        chunk = _Chunk(chunker, len(calls), len(calls), function.modules)
+        chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
         with self._lock:
             over = self._over
             if over is None:
-                chunker.sent()
-                self._under_way += 1
-                for call, (sink, index) in zip(calls, waiting, strict=True):
-                    self._pending[call.number] = (sink, index, chunk)
+                chunker.sent(len(chunks))
+                self._under_way += len(chunks)
+                sinks = iter(waiting)
+                for part in chunks:
+                    chunk = _Chunk(chunker, len(part), len(part), function.modules)
+                    for call in part:
+                        sink, index = next(sinks)
+                        self._pending[call.number] = (sink, index, chunk)
         if over is None:
-            self._line.send(calls)
+            self._line.send(chunks)
             return
         for sink, index in waiting:
             sink.raised(index, over)

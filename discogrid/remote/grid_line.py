@@ -101,10 +101,10 @@ class GridLine:
         with self._lock:
             self._functions.append((function, content))
 
-    def send(self, calls: Sequence[Call]) -> None:
+    def send(self, chunks: Sequence[Sequence[Call]]) -> None:
         """See Line."""
         with self._lock:
-            self._waiting.append(calls)
+            self._waiting += chunks
         self._wake()
 
     def close(self) -> None:
@@ -263,11 +263,14 @@ class GridLine:
         member = self._grid.roster.member(answers.body.agent)
         mine = answers.body.agent == self._grid.identity.id
         trusted = mine or (member is not None and member.trusted)
-        for task in answers.tasks:
-            label = task_label(job, task.index)
-            note = f"It ran on {agent}; what it printed: discogrid logs {label}"
-            here: list[Answer] = [_at_home(answer, content) for answer in task.answers]
-            self._dispatcher.answered(here, trusted=trusted, note=note)
+        here = [_at_home(answer, content) for task in answers.tasks for answer in task.answers]
+
+        def note(number: int) -> str:
+            tasks = (task for task in answers.tasks if any(one.number == number for one in task.answers))
+            label = task_label(job, next(tasks).index)
+            return f"It ran on {agent}; what it printed: discogrid logs {label}"
+
+        self._dispatcher.answered(here, trusted=trusted, note=note)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
             then()
 

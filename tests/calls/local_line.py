@@ -83,9 +83,10 @@ class LocalLine:
     def open(self, function: int, content: bytes) -> None:
         self._functions[function] = content
 
-    def send(self, calls: Sequence[Call]) -> None:
-        self.sent.append(len(calls))
-        self._chunks.put(calls)
+    def send(self, chunks: Sequence[Sequence[Call]]) -> None:
+        for calls in chunks:
+            self.sent.append(len(calls))
+            self._chunks.put(calls)
 
     def close(self) -> None:
         for _ in self._threads:
