@@ -20,6 +20,9 @@ PACKED_ITEMS_MAX = 100_000  # byte strings in one packed payload
 PACKED_BYTES_MAX = 40 * 1024 * 1024  # 100,000 tasks whose inputs have names of 255 bytes
 
 _encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(
+    AnyMessage
+)  # to convert costs 36 µs more
 
 
 def encode(message: Message) -> bytes:
@@ -35,9 +38,9 @@ def encode(message: Message) -> bytes:
 
 def decode(header: bytes) -> AnyMessage:
     """The message in a header frame."""
-    plain = unpack(header, limit=HEADER_BYTES_MAX)
+    unpack(header, limit=HEADER_BYTES_MAX)  # what is within bounds may be made
     try:
-        return msgspec.convert(plain, AnyMessage)  # type: ignore[no-any-return]
+        return _decoder.decode(header)
     except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
         raise WireError(f"not a message of this protocol: {error}") from None
 

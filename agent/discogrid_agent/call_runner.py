@@ -104,29 +104,36 @@ class CallRunner:
         unknown = {call.function for call in part} - current.functions
         current.functions |= unknown
         opens = [Open(number, functions[number]) for number in sorted(unknown)]
-        giving = asyncio.ensure_future(current.worker.give(opens, part))
+        worker = current.worker
+        rest = worker.give(opens, part)
+        giving = None if rest is None else asyncio.ensure_future(rest)
         try:
             for call in part:
-                answer = await self._answer(current, call)
+                heard = worker.take()
+                if heard is not None and heard.number == call.number:
+                    answer: Answer | CallLost = heard
+                else:
+                    answer = await self._answer(current, call, heard)
                 if isinstance(answer, CallLost):
                     return answer
                 left.popleft()
                 current.calls += 1
                 on_answer(answer)
         finally:
-            giving.cancel()
-            await asyncio.wait((giving,))
+            if giving is not None:
+                giving.cancel()
+                await asyncio.wait((giving,))
         if self._calls_max is not None and current.calls >= self._calls_max:
             await self.close()
         return None
 
-    async def _answer(self, current: _Current, call: Call) -> Answer | CallLost:
-        """The worker's answer to this call, which is its next; if there is none, it has ended."""
+    async def _answer(self, current: _Current, call: Call, answer: Answer | None) -> Answer | CallLost:
+        """The worker's answer to this call, which is its next, `answer` if that is here; if there is none, it has ended."""
         timed_out = False
-        answer = None
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await current.worker.answer()
+            if answer is None:
+                async with asyncio.timeout(self._seconds):
+                    answer = await current.worker.answer()
         except TimeoutError:
             timed_out = True
         if answer is not None and answer.number == call.number:

@@ -7,7 +7,7 @@ side believes no more than that a call of its own making was answered with some 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,12 +126,16 @@ class CallWorker:
         answer = await self._next()
         return answer if isinstance(answer, Started) else None
 
-    async def give(self, functions: Sequence[Open], calls: Sequence[Call]) -> None:
-        """Let it have these; returns when its pipe has taken them. One that has died takes everything."""
+    def give(self, functions: Sequence[Open], calls: Sequence[Call]) -> Coroutine[None, None, None] | None:
+        """Let it have these; what is to be awaited where its pipe has not taken all of them at once.
+
+        One that has died takes everything.
+        """
         content = [frame(said) for said in functions]
         if calls:
             content.append(frame(Calls(tuple(calls))))
-        await self._send(b"".join(content))
+        left = self._write(memoryview(b"".join(content)))
+        return self._send(left) if left else None
 
     async def answer(self) -> Returned | Raised | None:
         """Its next answer to a call; None when it is dead, or speaks nonsense, and there are no more."""
@@ -148,6 +152,15 @@ class CallWorker:
         self.stopped = self.stopped or exceeded
         self._boxed.kill()
 
+    def take(self) -> Returned | Raised | None:
+        """Its next answer, if that is here already."""
+        if not self._heard or not isinstance(self._heard[0], Returned | Raised):
+            return None
+        said = self._heard.popleft()
+        if not self._listening and len(self._heard) < HEARD_MAX:
+            self._listen()
+        return said if isinstance(said, Returned | Raised) else None
+
     def kill(self) -> None:
         """End it and all that it has started, at once."""
         self._boxed.kill()
@@ -163,15 +176,22 @@ class CallWorker:
 
     # -- the pipes
 
-    async def _send(self, content: bytes) -> None:
-        left = memoryview(content)
-        while left and self._inbox >= 0 and not self._boxed.ended.done():
-            try:
+    async def _send(self, content: bytes | memoryview) -> None:
+        left = self._write(memoryview(content))
+        while left:
+            await self._writable()
+            left = self._write(left)
+
+    def _write(self, left: memoryview) -> memoryview:
+        """As much of it as the pipe takes now; what is left of it. Nobody reads what is for one that has died."""
+        try:
+            while left and self._inbox >= 0 and not self._boxed.ended.done():
                 left = left[os.write(self._inbox, left) :]
-            except BlockingIOError:
-                await self._writable()
-            except BrokenPipeError:
-                return
+        except BlockingIOError:
+            return left
+        except BrokenPipeError:
+            pass
+        return memoryview(b"")
 
     async def _writable(self) -> None:
         """Until the pipe takes more, or nobody will read it any more."""

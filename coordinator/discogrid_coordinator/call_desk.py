@@ -75,7 +75,8 @@ class CallDesk:
                 log.info("calls for job %s came before their time", accepted.id)
                 return
             tree = calls.check(batch, chunks)
-            if blobs := batch.blobs():
+            blobs = [file for file in batch.blobs() if file.digest not in calls.functions]
+            if blobs:
                 engine.intake.take_small(blobs, b"".join(payload[2:3]))
         except (DiscogridError, IndexError) as error:
             said = (
@@ -91,7 +92,9 @@ class CallDesk:
         if blobs and (missing := engine.intake.missing(blobs, peer.node)):
             engine.outbox.put(peer.route, BlobsMissing(request=message.request, digests=tuple(missing)))
             return
-        engine.intake.keep_batch(accepted, batch)
+        if blobs:
+            engine.intake.keep_batch(accepted, batch)
+            calls.functions.update(file.digest for file in batch.body.functions.values())
         calls.add(batch, chunks, tree)
         if message.request:
             engine.outbox.put(peer.route, Answer(request=message.request))

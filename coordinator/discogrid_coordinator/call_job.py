@@ -12,7 +12,7 @@ from discogrid.batches import Batch
 from discogrid.errors import SignatureRefused
 from discogrid.merkle import Tree, leaf_hash
 from discogrid.messages import CallsDone, CallsLost
-from discogrid.types import JobId
+from discogrid.types import Digest, JobId
 from discogrid.wire import pack_parts
 
 CHUNKS_BYTES_MAX = 256 << 20  # of the chunks of one job that wait or run
@@ -67,6 +67,7 @@ class CallJob:
     route: bytes = b""
     tasks: int = 0  # that it has been given
     closed: bool = False  # no more come
+    functions: set[Digest] = field(default_factory=set)  # that are here, and kept as long as it is open
     slots: int = -1  # that its client knows of
     _batches: dict[int, Kept] = field(default_factory=dict)  # by their start, in order
     _starts: list[int] = field(default_factory=list)

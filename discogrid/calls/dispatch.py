@@ -141,7 +141,13 @@ class Dispatcher:
             if self._closed:
                 raise RuntimeError("no more calls are taken")
             self._sources.append(source)
-            self._changed.notify_all()
+            alone = not (self._under_way or self._feeding) and len(self._sources) == 1 and source.length == 1
+            due = self._due() if alone else None  # the thread that feeds need not be woken for a single call
+            if due is None:
+                self._changed.notify_all()
+                return
+            self._feeding = True
+        self._take_and_tell(due)
 
     def took(self) -> None:
         """Somebody has taken answers: there is room for more calls."""
@@ -243,17 +249,15 @@ class Dispatcher:
     def _feed(self) -> None:
         while True:
             with self._changed:
-                self._feeding = False
-                self._changed.notify_all()
                 due = None
-                while self._over is None and (due := self._due()) is None:
+                while self._over is None and (self._feeding or (due := self._due()) is None):
                     if self._closed and self._idle:
                         break
                     self._changed.wait()
                 if due is None or self._over is not None:
                     break
                 self._feeding = True
-            self._take(*due)
+            self._take_and_tell(due)
         if self._over is None:
             self._line.close()
 
@@ -292,6 +296,15 @@ class Dispatcher:
     def _chunker(self, source: Source) -> Chunker:
         known = self._functions.get(source.function)
         return Chunker(source.size) if known is None else known.chunker(source.size)
+
+    def _take_and_tell(self, due: tuple[Source, int, int]) -> None:
+        try:
+            self._take(*due)
+        finally:
+            with self._changed:
+                self._feeding = False
+                if self._sources or self._closed:
+                    self._changed.notify_all()
 
     def _take(self, source: Source, count: int, size: int) -> None:
         """Make up to `count` calls, of this source and, where it ends, of the next ones, `size` to a chunk."""

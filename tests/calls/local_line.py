@@ -118,8 +118,12 @@ class LocalLine:
                     self._workers.append(worker)
                 if self._is_over():
                     worker.process.kill()
-            for answers in worker.run(self._functions, calls):
-                self._dispatcher.answered(answers, trusted=True)
+            try:
+                for answers in worker.run(self._functions, calls):
+                    self._dispatcher.answered(answers, trusted=True)
+            except BrokenPipeError:
+                if not self._is_over():  # it was killed while it was given more
+                    raise
         if worker is not None:
             worker.close()
 
