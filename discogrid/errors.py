@@ -86,6 +86,10 @@ class JobOver(GridError):
     """The job has ended, and takes nothing more."""
 
 
+class JobGone(JobOver):
+    """The coordinator was started again, and keeps no Python calls: what is left of them makes another job."""
+
+
 class QuotaExceeded(GridError):
     """The grid's owner allows this member no more at a time."""
 

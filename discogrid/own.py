@@ -17,6 +17,11 @@ POLL_S = 0.02
 LOG_BYTES_MAX = 4 << 20
 
 
+_started: list[
+    subprocess.Popen[bytes]
+] = []  # which outlive whoever starts them, and are not to be complained of
+
+
 def lock_file() -> Path:
     """Held by the process that runs this machine's own grid."""
     return places.runtime_folder() / "own.lock"
@@ -60,7 +65,7 @@ def _start() -> subprocess.Popen[bytes]:
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
         log.unlink()
     with log.open("ab") as sink:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "discogrid", "up", "--own"],
             stdin=subprocess.DEVNULL,
             stdout=sink,
@@ -69,6 +74,8 @@ def _start() -> subprocess.Popen[bytes]:
             cwd=places.home(),
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
+    _started.append(process)
+    return process
 
 
 def _last_words(log: Path) -> str:

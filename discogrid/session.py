@@ -19,6 +19,7 @@ from discogrid.errors import (
     DiscogridError,
     GridError,
     HandshakeRefused,
+    JobGone,
     JobOver,
     NoAgentFits,
     QuotaExceeded,
@@ -419,5 +420,6 @@ def refusal(refused: Refused) -> DiscogridError:
         "permission": UsageError,
         "quota": QuotaExceeded,
         "over": JobOver,
+        "gone": JobGone,
     }
     return kinds.get(refused.code, GridError)(refused.what, why=refused.why, fix=refused.fix)

@@ -30,7 +30,7 @@ from discogrid.types import Attempt, Outcome, TaskState
 from discogrid.wire import unpack_parts
 from discogrid_coordinator import events
 from discogrid_coordinator.call_job import CallJob
-from discogrid_coordinator.engine import Engine, results_of
+from discogrid_coordinator.engine import RESTARTED, Engine, results_of
 from discogrid_coordinator.intake import Accepted
 from discogrid_coordinator.journal import ResultRecord
 from discogrid_coordinator.peers import Peer
@@ -64,8 +64,7 @@ class CallDesk:
         """More calls of a job whose submitter this is: its line says so, and what it has signed is proven by who runs them."""
         engine, calls = self._engine, accepted.calls
         if calls is None or engine.calls(accepted.id) is not calls:
-            what = f"job {accepted.id} has ended"
-            self._refuse(peer, message, Refused(request=message.request, code="over", what=what), accepted)
+            self._refuse(peer, message, self.over(message.request, accepted), accepted)
             return
         try:
             batch = unproven_batch(payload[0], accepted.job)
@@ -99,6 +98,13 @@ class CallDesk:
         if message.request:
             engine.outbox.put(peer.route, Answer(request=message.request))
         engine.tell(events.TasksAdded(accepted.id, len(chunks)))
+
+    def over(self, request: int, accepted: Accepted) -> Refused:
+        """Why a job of calls takes no more."""
+        view = self._engine.books.job(accepted.id)
+        reason = view.reason if view is not None else ""
+        code = "gone" if reason == RESTARTED else "over"
+        return Refused(request=request, code=code, what=f"job {accepted.id} has ended", why=reason)
 
     def _refuse(self, peer: Peer, message: AddCalls, refused: Refused, accepted: Accepted) -> None:
         """Say no to who asked; who did not ask hears it as the end of the job."""

@@ -140,7 +140,7 @@ class ClientDesk:
         accepted = self._engine.intake.get(known)
         calls = accepted is not None and accepted.job.manifest.calls is not None
         if accepted is not None and calls and not self._calls.attach(peer, accepted, message.seen):
-            self._refuse(peer, message.request, "over", f"job {known} has ended", fix="Make a new pool.")
+            self._engine.outbox.put(peer.route, self._calls.over(message.request, accepted))
         else:
             tasks = accepted.calls.tasks if accepted is not None and accepted.calls is not None else 0
             self._engine.outbox.put(peer.route, JobAccepted(request=message.request, job=known, tasks=tasks))

@@ -63,6 +63,7 @@ from discogrid_coordinator.tracker import Tracker
 from discogrid_coordinator.watches import Watches
 
 FAILURES = (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)  # that are the task's own
+RESTARTED = "the coordinator was started again"  # why a job of calls has ended
 RESULTS_PREFIX = "results:"
 
 _CHANGES_SLOTS = (events.AgentJoined, events.AgentLeft, events.AgentPaused, events.TimePassed)
@@ -501,7 +502,7 @@ class Engine:
         """A job of calls does not outlive the coordinator: its client makes another one of what is left of it."""
         self._enter(accepted, record.state, record.created, started=record.started)
         self.tell(_submitted(accepted, held=False, weight=1.0))
-        self.tell(events.JobCancelled(accepted.id, "the coordinator was started again"))
+        self.tell(events.JobCancelled(accepted.id, RESTARTED))
 
     def _note_end(self, job: JobRecord, start: int, stop: int, state: TaskState, reason: str) -> None:
         self.books.apply(events.EndTasks(job.id, start, stop, state, reason), job.ended or self._wall())

@@ -176,6 +176,7 @@ def modules_for(body: bytes) -> dict[str, Source]:
             continue  # a function that needs it says so
         if source is not None and size + len(source.text) <= SOURCES_BYTES_MAX:
             needed[name] = source
+            _parent(name, needed)
             size += len(source.text)
     return needed
 
@@ -197,10 +198,20 @@ def own_modules(names: set[str]) -> dict[str, Source]:
                 fix="Install them where it runs (--requirements), or move it away from what it does not need.",
             )
         left += imported_by(source.text, name, package=source.package)
-        parent = name.rpartition(".")[0]
-        if parent:
-            left.append(parent)
+        left += _parent(name, found)
     return found
+
+
+def _parent(name: str, found: dict[str, Source]) -> list[str]:
+    """The package that a module of the caller's own is in, still to be found; a folder without __init__.py is one, too."""
+    parent = name.rpartition(".")[0]
+    if not parent or parent in found:
+        return []
+    spec = _spec_of(parent)
+    if spec is None or spec.has_location or spec.submodule_search_locations is None:
+        return [parent]
+    found[parent] = Source(b"", package=True, path="")
+    return _parent(parent, found)
 
 
 def imported_by(text: bytes, name: str, *, package: bool) -> Iterator[str]:
@@ -307,7 +318,7 @@ class SourceFinder(MetaPathFinder):
             fullname, loader, origin=source.path, is_package=source.package
         )
         if spec is not None:
-            spec.has_location = True
+            spec.has_location = bool(source.path)
         return spec
 
 

@@ -26,7 +26,7 @@ from discogrid.blobs import digest_of
 from discogrid.bundle import Job, Manifest, seal_job
 from discogrid.calls.frames import Call
 from discogrid.channel import Received
-from discogrid.errors import BlobError, CallLost, DiscogridError, GridError, IntegrityError, JobOver
+from discogrid.errors import BlobError, CallLost, DiscogridError, GridError, IntegrityError, JobGone, JobOver
 from discogrid.grid import Grid
 from discogrid.messages import (
     Act,
@@ -178,6 +178,16 @@ class CallSession:
                     lambda request: Act(request=request, what="cancel", job=job), timeout=CLOSE_S
                 )
         self._ended.set()
+
+    def leave(self) -> None:
+        """The session ends: nothing is said any more."""
+        if self._run is not None:
+            self._session.listen(self._run.id, None)
+        if self._greeting is not None:
+            self._greeting.cancel()
+        if self._confirming is not None:
+            self._confirming.cancel()
+        self._run = None
 
     # -- what comes
 
@@ -355,8 +365,11 @@ class CallSession:
         riders = pack_small(sent.batch.blobs(), lambda file: content[file.digest])
         try:
             await self._ask(lambda request: AddCalls(request=request, job=run.id), payload, riders, content)
+        except JobGone:
+            run.behind = True
+            self.greeted()
         except JobOver as over:
-            self._over(run, over.what)
+            self._over(run, over.why or over.what)
         except (GridError, BlobError):
             run.behind = True
         except DiscogridError as error:
@@ -437,8 +450,10 @@ class CallSession:
                 await self._move(run)
             if self._closing:
                 await self._say_close()
-        except JobOver:
+        except JobGone:
             await self._move(run)
+        except JobOver as over:
+            self._over(run, over.why or over.what)
         except (GridError, BlobError):
             run.behind = True  # the line is gone again
         except DiscogridError as error:

@@ -161,6 +161,7 @@ class GridLine:
             finally:
                 if not self._calls.ended.is_set():
                     await self._calls.cancel()
+                self._calls.leave()
 
     async def _talk(self) -> None:
         ended = asyncio.create_task(self._calls.ended.wait())

@@ -24,6 +24,7 @@ from discogrid.types import (
 )
 from discogrid.views import AgentView
 
+PYTHON = (sys.version_info[0], sys.version_info[1])
 ENDLESS_S = float("inf")
 CONSTANTS_BYTES_MAX = 1 << 30  # of the files that lie in the folder of every call
 PAGE_AGENTS = 256
@@ -54,8 +55,7 @@ def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest
     initializer = functions.pack(options.initializer) if options.initializer is not None else b""
     constants = [(_base_name(path), _content(path)) for path in options.const]
     files = [initializer, *(content for _, content in constants)]
-    version = (sys.version_info[0], sys.version_info[1])
-    needs = options.needs if bare else (python_capability(*version), *options.needs)
+    needs = options.needs if bare else (python_capability(*PYTHON), *options.needs)
     program = _program()
     manifest = Manifest(
         grid=grid.roster.grid,
@@ -81,7 +81,7 @@ def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest
         tasks=0,
         root=b"",
         calls=CallTerms(
-            python=version,
+            python=PYTHON,
             calls_max=options.calls_max or 0,
             folder=os.getcwd() if bare else "",
             interpreter=sys.executable if bare else "",
@@ -154,7 +154,7 @@ async def _check(session: Session, calls: CallSession, grid: Grid, *, bare: bool
                 file=sys.stderr,
             )
         return
-    mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    mine = ".".join(map(str, PYTHON))
     if not bare and all(not agent.python.startswith(f"{mine}.") for agent in agents):
         theirs = sorted({".".join(agent.python.split(".")[:2]) for agent in agents})
         raise VersionMismatch(

@@ -1,0 +1,66 @@
+"""What the tests of calls have called, as a module of a user's own."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def add(a: int, *, b: int) -> int:
+    return a + b
+
+
+def around(_: Any) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "folder": os.getcwd(),
+        "files": sorted(os.listdir()),
+        "mark": os.environ.get("MARK"),
+    }
+
+
+def die(x: int) -> int:
+    if x == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def wait(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def eat(size: int) -> int:
+    return len(bytearray(os.urandom(1 << 20)) * (size >> 20))
+
+
+def say(word: str) -> str:
+    print(word)
+    print("beside", word, file=sys.stderr)
+    return word
+
+
+def turn(content: bytes) -> bytes:
+    return content[1:] + content[:1]
+
+
+def fail(x: int) -> None:
+    raise KeyError(x)
+
+
+def read(name: str) -> str:
+    return Path(name).read_text()
+
+
+def note(folder: str, x: int) -> int:
+    """Leave a trace of each time that it runs."""
+    with open(os.path.join(folder, f"{x}"), "a") as file:
+        file.write("x")
+    time.sleep(0.05)
+    return 2 * x

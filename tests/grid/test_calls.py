@@ -1,0 +1,234 @@
+"""Python calls on real grids: over TCP into strict boxes, and as this user on a grid of this machine's own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from discogrid.calls.pool import CallPool
+from discogrid.client import AsyncClient
+from discogrid.errors import CallLost, NoAgentFits, OutOfMemory, TaskTimeout, VersionMismatch, WorkerLost
+from discogrid.grid import open_grid
+from discogrid.remote import opening
+from discogrid.remote.opening import open_calls
+from discogrid.remote.options import CallOptions
+from tests.grid import called
+from tests.grid.machines import Machine, until
+
+
+@contextmanager
+def at(machine: Machine) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISCOGRID_HOME", str(machine.home))
+        patch.setenv("MARK", "of the program")
+        yield
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with closing(Machine(tmp_path_factory.mktemp("own"))) as machine:
+        yield machine
+
+
+@pytest.fixture(params=["grid", "own"])
+def where(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    machine: Machine = request.getfixturevalue(request.param)
+    with at(machine):
+        yield {"grid": "home"} if request.param == "grid" else {"local": True}
+
+
+@contextmanager
+def pool(**options: Any) -> Iterator[CallPool]:
+    made = CallPool(open_calls(CallOptions(**options)))
+    try:
+        yield made
+    finally:
+        made.terminate()
+        made.join()
+
+
+def test_calls_of_every_kind_come_back(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        assert made.apply(called.add, (1,), {"b": 2}) == 3
+        assert made.map(called.square, range(1000)) == [x * x for x in range(1000)]
+        assert made.map(called.square, range(50), chunksize=1) == [x * x for x in range(50)]
+        assert made.starmap(divmod, [(7, 2), (9, 4)]) == [(3, 1), (2, 1)]
+        assert list(made.imap(called.square, iter(range(300)))) == [x * x for x in range(300)]
+        assert sorted(made.imap_unordered(abs, range(-9, 0))) == list(range(1, 10))
+        assert made.apply(lambda x: x + 1, (41,)) == 42
+
+
+def test_what_a_call_raises_is_raised_with_its_traceback_and_where_to_read_on(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        with pytest.raises(KeyError) as caught:
+            made.apply(called.fail, (7,))
+        assert caught.value.args == (7,)
+        assert "raise KeyError(x)" in str(caught.value.__cause__)
+        assert any("discogrid logs" in note for note in caught.value.__notes__)
+        with pytest.raises(ZeroDivisionError):
+            made.map(lambda x: 1 // x, [2, 1, 0])
+
+
+def test_a_call_that_kills_its_process_is_lost_alone(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        results = [made.apply_async(called.die, (x,)) for x in range(6)]
+        assert [result.get(60) for x, result in enumerate(results) if x != 3] == [0, 1, 2, 4, 5]
+        with pytest.raises(WorkerLost, match="signal 9"):
+            results[3].get(60)
+
+
+def test_a_call_that_takes_too_long_is_ended_alone(where: dict[str, Any]) -> None:
+    with pool(**where, timeout=1.0) as made:
+        slow, quick = made.apply_async(called.wait, (600.0,)), made.apply_async(called.square, (3,))
+        with pytest.raises(TaskTimeout, match="1 s"):
+            slow.get(60)
+        assert quick.get(60) == 9
+
+
+def test_a_call_that_takes_too_much_memory_is_ended_alone(grid: Machine) -> None:
+    with at(grid), pool(grid="home", memory_bytes=256 << 20) as made:
+        assert made.apply(called.eat, (50 << 20,)) == 50 << 20
+        with pytest.raises((OutOfMemory, MemoryError)):
+            made.apply(called.eat, (800 << 20,))
+        assert made.apply(called.square, (3,)) == 9
+
+
+def test_on_a_grid_calls_run_in_an_empty_folder_with_the_files_that_they_were_given(
+    grid: Machine, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.txt"
+    table.write_text("forty-two")
+    with at(grid), pool(grid="home", const=(table,)) as made:
+        seen = made.apply(called.around, (0,))
+        assert (seen["files"], seen["mark"]) == (["run-result", "table.txt"], None)
+        assert made.apply(called.read, ("table.txt",)) == "forty-two"
+        with pytest.raises(FileNotFoundError):
+            made.apply(called.read, (str(table),))
+
+
+def test_on_this_machines_own_grid_calls_run_as_the_program_does(own: Machine) -> None:
+    with at(own), pool(local=True) as made:
+        seen = made.map(called.around, range(8))
+        assert {(one["folder"], one["mark"]) for one in seen} == {(os.getcwd(), "of the program")}
+        assert os.getpid() not in {one["pid"] for one in seen}
+    with at(own), pool(local=True, box=True) as boxed:
+        assert boxed.apply(called.around, (0,))["mark"] is None
+
+
+def test_large_arguments_and_results_arrive(where: dict[str, Any]) -> None:
+    contents = [bytes([n]) * (3 << 20) + b"end" for n in range(4)]
+    with pool(**where) as made:
+        assert made.map(called.turn, contents) == [called.turn(content) for content in contents]
+        assert made.map(len, [b"small", contents[0]]) == [5, len(contents[0])]
+
+
+def test_what_a_call_prints_is_its_tasks_log(grid: Machine) -> None:
+    with at(grid), pool(grid="home", name="talker") as made:
+        made.apply(called.say, ("hello from afar",))
+    listed = grid.document("ls")["jobs"]
+    job = next(job["id"] for job in listed if job["name"] == "talker")
+    logs = grid.run("logs", f"{job}-0")
+    assert (logs.returncode, logs.stdout) == (0, "hello from afar\nbeside hello from afar\n"), logs.stderr
+
+
+def test_a_pool_is_a_job_like_others_until_it_is_closed(where: dict[str, Any]) -> None:
+    made = CallPool(open_calls(CallOptions(**where, name="counted")))
+    made.map(called.square, range(40), chunksize=4)
+    assert {(job.state, job.counts.done) for job in jobs(where) if job.name == "counted"} == {("running", 10)}
+    made.close()
+    made.join()
+    ended = [job for job in jobs(where) if job.name == "counted"]
+    assert {(job.state, job.counts.done, job.counts.total) for job in ended} == {("succeeded", 10, 10)}
+
+
+def jobs(where: dict[str, Any]) -> Any:
+    async def ask() -> Any:
+        async with AsyncClient(open_grid(where.get("grid", "own"))) as client:
+            return await client.jobs()
+
+    return asyncio.run(ask())
+
+
+def test_a_pool_whose_job_is_cancelled_says_so(grid: Machine) -> None:
+    with at(grid), pool(grid="home", name="unwanted") as made:
+        result = made.apply_async(called.wait, (600.0,))
+        job = next(job["id"] for job in grid.document("ls")["jobs"] if job["name"] == "unwanted")
+        assert grid.run("cancel", job).returncode == 0
+        with pytest.raises(CallLost, match="cancelled"):
+            result.get(30)
+
+
+def test_what_no_agent_can_run_is_refused_at_once(grid: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at(grid):
+        with pytest.raises(NoAgentFits, match="no agent") as lacking:
+            open_calls(CallOptions(grid="home", needs=("a_module_that_nobody_has",)))
+        assert "a_module_that_nobody_has" in lacking.value.why
+        monkeypatch.setattr(opening, "PYTHON", (3, 7))
+        with pytest.raises(VersionMismatch, match=r"Python 3\.7") as other:
+            open_calls(CallOptions(grid="home"))
+        assert "python3" in other.value.fix
+
+
+def test_no_more_calls_run_at_a_time_than_processes(grid: Machine, tmp_path: Path) -> None:
+    with at(grid), pool(grid="home", processes=1) as made:
+        assert len({one["pid"] for one in made.map(called.around, range(40), chunksize=1)}) == 1
+
+
+def test_calls_are_made_again_where_an_agent_dies(machine: Machine, tmp_path: Path) -> None:
+    machine.coordinate()
+    agents = [machine.start("agent", "--name", name, "--slots", "1") for name in ("attic", "cellar")]
+    until(lambda: len(machine.live_agents()) == 2)
+    with at(machine), pool(grid="home") as made:
+        results = made.imap(called.square, range(200))
+        slow = made.map_async(called.wait, [0.05] * 60, chunksize=1)
+        assert next(results) == 0
+        agents[0].kill()
+        assert slow.get(90) == [0.05] * 60
+        assert list(results) == [x * x for x in range(1, 200)]
+
+
+def test_calls_are_made_again_when_the_coordinator_was_killed(machine: Machine) -> None:
+    coordinator = machine.coordinate("127.0.0.1:17921")
+    machine.lend()
+    with at(machine), pool(grid="home") as made:
+        assert made.apply(called.square, (2,)) == 4
+        slow = made.map_async(called.wait, [0.05] * 100, chunksize=1)
+        until(lambda: not slow.ready())
+        coordinator.kill()
+        coordinator.wait()
+        machine.coordinate("127.0.0.1:17921")
+        assert slow.get(90) == [0.05] * 100
+        assert made.map(called.square, range(30)) == [x * x for x in range(30)]
+        states = [job["state"] for job in machine.document("ls")["jobs"]]
+    assert states == ["running", "cancelled"]  # the newest first
+
+
+ORPHANING = """
+import os, time
+from discogrid.calls.pool import CallPool
+from discogrid.remote.opening import open_calls
+from discogrid.remote.options import CallOptions
+
+pool = CallPool(open_calls(CallOptions(grid="home", name="orphan")))
+pool.apply_async(time.sleep, (600,))
+pool.apply(abs, (1,))
+os._exit(0)
+"""
+
+
+def test_calls_that_are_under_way_end_with_their_program(grid: Machine) -> None:
+    script = grid.write("program.py", ORPHANING)
+    subprocess.run([sys.executable, script], cwd=grid.work, env=grid.environment, check=True, timeout=60)
+
+    def state() -> str:
+        listed = grid.document("ls")["jobs"]
+        return next((str(job["state"]) for job in listed if job["name"] == "orphan"), "")
+
+    assert state() in ("running", "cancelled")
+    until(lambda: state() == "cancelled", patience_s=60)
