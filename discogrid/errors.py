@@ -7,6 +7,7 @@ DiscogridError
 │   ├── HandshakeRefused     the other side does not accept this node
 │   └── QuotaExceeded        the grid's owner allows this member no more at a time
 ├── NoAgentFits              a task can never be placed                   exit 4
+├── VersionMismatch          here and there run versions that do not fit  exit 4
 ├── WaitTimeout              a wait took longer than its limit            exit 5
 ├── IntegrityError           a digest, signature or archive is wrong      exit 7
 │   ├── SignatureRefused     an envelope was not signed by who it claims
@@ -48,16 +49,35 @@ class DiscogridError(Exception):
 
     exit_code = ExitCode.TASK_FAILED
 
-    def __init__(self, what: str = "", *, why: str = "", fix: str = "") -> None:
-        """Say *what* happened, *why* it probably did and what to do about it (*fix*); the docstring fills a gap."""
-        self.what = what or cleandoc(type(self).__doc__ or "")
-        self.why = why
-        self.fix = fix
-        super().__init__(self.what)
+    def __init__(self, what: str = "", why: str = "", fix: str = "") -> None:
+        """Say *what* happened, *why* it probably did and what to do about it (*fix*); the docstring fills a gap.
+
+        All of it is in the args: one that comes from another machine is made of these, without running anything of it.
+        """
+        what = what or cleandoc(type(self).__doc__ or "")
+        super().__init__(*((what, why, fix) if fix else (what, why) if why else (what,)))
+
+    @property
+    def what(self) -> str:
+        """What happened."""
+        return self._part(0)
+
+    @property
+    def why(self) -> str:
+        """Why it probably did; empty when nothing is known."""
+        return self._part(1)
+
+    @property
+    def fix(self) -> str:
+        """What to do about it; empty when there is nothing to do."""
+        return self._part(2)
 
     def __str__(self) -> str:
         """All that is known, one sentence after the other."""
         return "\n".join(part for part in (self.what, self.why, self.fix) if part)
+
+    def _part(self, index: int) -> str:
+        return str(self.args[index]) if len(self.args) > index else ""
 
 
 class UsageError(DiscogridError):
@@ -134,6 +154,18 @@ class CallLost(DiscogridError):
 
 class WorkerLost(CallLost):
     """The process that ran the call has died; the calls before and after it are not concerned."""
+
+    def __init__(self, what: str = "", why: str = "", fix: str = "", exit_status: int | None = None) -> None:
+        """`exit_status` is its exit code, or minus the signal that ended it; None where nobody knows."""
+        super().__init__(what, why, fix)
+        if exit_status is not None:
+            self.args = (self.what, why, fix, exit_status)
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit code, or minus the signal that ended it, as subprocess has it; None where nobody knows."""
+        status = self.args[3] if len(self.args) > 3 else None
+        return status if isinstance(status, int) else None
 
 
 class TaskTimeout(CallLost):

@@ -308,6 +308,14 @@ class AddCalls(Message, frozen=True, kw_only=True, tag="add-calls"):
     job: JobId
 
 
+class CancelCalls(Message, frozen=True, kw_only=True, tag="cancel-calls"):
+    """The client does not want the answers of one task of a job of calls any more."""
+
+    since = 5
+    job: JobId
+    index: int
+
+
 class CallsSeen(Message, frozen=True, kw_only=True, tag="calls-seen"):
     """The client has everything of the job's CallsDone and CallsLost up to this number."""
 
@@ -548,6 +556,7 @@ AnyMessage = (
     | SubmitJob
     | TellRunTimes
     | AddCalls
+    | CancelCalls
     | CallsSeen
     | CallsDone
     | CallsLost

@@ -159,6 +159,7 @@ class CallRunner:
         return WorkerLost(
             f"the process that ran call {call.number} has died: {_how(end)}",
             why="The call, or a library that it uses, ended it: a crash, os._exit, a signal.",
+            exit_status=end.exit,
         )
 
 

@@ -273,6 +273,7 @@ class Books:
                 | events.JobCancelled()
                 | events.TasksAdded()
                 | events.JobClosed()
+                | events.TaskCancelled()
             ):
                 pass  # told by note_job and by what the scheduler makes of it
             case events.AgentLeft() | events.Restarted() | events.TimePassed():

@@ -13,6 +13,7 @@ from discogrid.messages import (
     Answer,
     BlobsMissing,
     CallsSeen,
+    CancelCalls,
     FollowLogs,
     GetJob,
     GetResults,
@@ -72,6 +73,9 @@ class ClientDesk:
             case AddCalls(request=request, job=job):
                 if accepted := self._owned(peer, request, job):
                     self._calls.add(peer, message, received.payload, accepted)
+            case CancelCalls(job=job, index=index):
+                if (accepted := self._engine.intake.get(job)) and self._permits.owns(peer.node, accepted):
+                    self._engine.tell(events.TaskCancelled(job, index))
             case CallsSeen(job=job):
                 if (accepted := self._engine.intake.get(job)) and self._permits.owns(peer.node, accepted):
                     self._calls.seen(message, accepted)

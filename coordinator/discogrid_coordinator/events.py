@@ -105,6 +105,13 @@ class JobClosed(Happening, frozen=True, gc=False):
     job: JobId
 
 
+class TaskCancelled(Happening, frozen=True, gc=False):
+    """Nobody wants this task of an open job any more."""
+
+    job: JobId
+    index: int
+
+
 class JobReleased(Happening, frozen=True, gc=False):
     """A held job may run."""
 
@@ -173,6 +180,7 @@ RareEvent = (
     | JobReleased
     | TasksAdded
     | JobClosed
+    | TaskCancelled
     | JobCancelled
     | TaskFailed
     | TasksReturned

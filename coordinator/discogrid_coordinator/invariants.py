@@ -42,7 +42,7 @@ def _check_tasks(job: Job) -> None:
     edges = [0, *(edge for place in places for edge in place), job.tasks]
     assert edges[0::2] == edges[1::2], "a task is lost, or in two places"
     assert job.ready == (0 if job.held else job.queued), "the count of ready tasks is off"
-    assert job.good + job.bad == len(job.ended), "the ends are miscounted"
+    assert job.good + job.bad + job.unwanted == len(job.ended), "the ends are miscounted"
 
 
 def _check_attempts(job: Job) -> None:

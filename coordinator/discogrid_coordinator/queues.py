@@ -330,6 +330,7 @@ class Job:
     ready: int = 0  # tasks in `fresh` and `lanes`; 0 while the job is held
     good: int = 0  # tasks that are done
     bad: int = 0  # tasks that failed or are quarantined
+    unwanted: int = 0  # tasks that were cancelled for themselves
     trial: "list[str] | None" = field(
         default_factory=list
     )  # how its first tasks failed; None once one is done
@@ -374,7 +375,7 @@ class Job:
     @property
     def complete(self) -> bool:
         """Whether all of its tasks have ended, and no more will come."""
-        return self.good + self.bad == self.tasks and not self.open
+        return self.good + self.bad + self.unwanted == self.tasks and not self.open
 
     def hold(self) -> None:
         """Nothing of it is ready from now on."""

@@ -45,6 +45,7 @@ from discogrid_coordinator.events import (
     Resync,
     StartJob,
     StartTasks,
+    TaskCancelled,
     TaskFailed,
     TasksAdded,
     TasksReturned,
@@ -129,6 +130,8 @@ class Scheduler:
                 self._on_added(job_id, tasks)
             case JobClosed(job_id):
                 self._on_closed(job_id)
+            case TaskCancelled(job_id, index):
+                self._on_task_cancelled(job_id, index)
             case JobCancelled(job_id, reason):
                 self._on_cancelled(job_id, reason)
             case TaskFailed():
@@ -298,7 +301,7 @@ class Scheduler:
         job = self.floor.jobs.get(run.job)
         if job is None:
             return []
-        most = max(0, agent.offer.slots + policies.PREFETCH_TINY_MAX - len(agent.held))
+        most = max(0, agent.offer.slots + policies.PREFETCH_MAX - len(agent.held))
         if run.lease == self.lease:
             tasks = [task for task in _known(job, run) if task.lost_by == agent.name]
             tasks = [task for task in tasks if task.lost is not None and task.lost.number == run.number]
@@ -369,6 +372,22 @@ class Scheduler:
         job.extend(tasks)
         if not job.held:
             self.floor.ripe[job] = None
+
+    def _on_task_cancelled(self, job_id: JobId, index: int) -> None:
+        job = self.floor.jobs.get(job_id)
+        if job is None or not job.open or not 0 <= index < job.tasks or index in job.ended:
+            return
+        task = job.known.get(index)
+        if task is None:
+            job.fresh.remove(index)
+            job.grow(-1)
+        elif not task.holds:
+            self.floor.unqueue(task)
+        else:
+            for hold in task.holds:
+                self.floor.drop(hold)
+                self.floor.actions.append(Cancel(hold.agent.name, tuple(runs_of([hold]))))
+        self._end_task(job, index, TaskState.CANCELLED, "cancelled")
 
     def _on_closed(self, job_id: JobId) -> None:
         job = self.floor.jobs.get(job_id)
@@ -629,7 +648,8 @@ class Scheduler:
     def _end_task(self, job: Job, index: int, state: TaskState, reason: str) -> None:
         job.known.pop(index, None)
         job.ended.add(index)
-        job.bad += state is not TaskState.DONE
+        job.bad += state not in (TaskState.DONE, TaskState.CANCELLED)
+        job.unwanted += state is TaskState.CANCELLED
         if not job.tail and job.in_tail:
             job.mark_tail()
         if job.tail and job.watched is None:

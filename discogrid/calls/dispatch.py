@@ -4,25 +4,22 @@ One thread takes calls from where they come from, in the order in which these we
 run: an endless iterable is read as its results are taken. Answers come on the line's own thread.
 """
 
-import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary, WeakSet
 
 from discogrid.calls import codec, exceptions, functions
+from discogrid.calls.arguments import Arguments, pack_arguments
 from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
 from discogrid.calls.frames import Call, Raised, Returned
-from discogrid.errors import DiscogridError
 
 CHUNKS_MAX = 512  # that are made at once, where the caller has said how many calls are in one
-MAIN_MARKS = (b"__main__",)  # in pickle: something that the other side has no module for
 
 Answer = Returned | Raised
-Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 class Line(Protocol):
@@ -52,6 +49,14 @@ class Line(Protocol):
         """Wait until everything there has ended."""
 
 
+@runtime_checkable
+class EndsCalls(Protocol):
+    """A line that can end single calls."""
+
+    def end(self, number: int) -> None:
+        """End the process that runs this call, if one does, or do not start it. Nobody waits for an answer."""
+
+
 class Sink(Protocol):
     """Who waits for answers. Its methods are called on the line's thread or the feeding one, and must not block."""
 
@@ -73,10 +78,11 @@ class Source:
     """Where calls of one function come from. `length` is how many are left, None where nobody knows."""
 
     function: Callable[..., Any]
-    arguments: Iterator[Arguments]
+    arguments: Iterator[Arguments | bytes]  # bytes: as `pack_arguments` makes them
     sink: Sink
     length: int | None = None
     size: int | None = None  # of a chunk, where the caller has said so
+    packed: bytes = b""  # the function, where the caller has packed it
     made: int = 0  # calls
 
     def is_like(self, other: "Source") -> bool:
@@ -123,6 +129,7 @@ class Dispatcher:
         self._functions: WeakKeyDictionary[Callable[..., Any], _Function] = WeakKeyDictionary()
         self._opened = 0  # functions
         self._pending: dict[int, tuple[Sink, int, _Chunk]] = {}
+        self._withdrawn: WeakSet[Sink] = WeakSet()
         self._calls = 0
         self._under_way = 0  # chunks
         self._feeding = False  # the thread has taken calls that have not left yet
@@ -135,8 +142,8 @@ class Dispatcher:
     def put(self, source: Source) -> None:
         """Make these calls, after all that were handed in before. RuntimeError when it is closed."""
         if not functions.is_plain(source.function):
-            bound, source.function = source.function, functions.call
-            source.arguments = (((bound, *arguments), keywords) for arguments, keywords in source.arguments)
+            source.arguments = _bound(source.function, source.arguments)
+            source.function = functions.call
         with self._changed:
             if self._closed:
                 raise RuntimeError("no more calls are taken")
@@ -148,6 +155,47 @@ class Dispatcher:
                 return
             self._feeding = True
         self._take_and_tell(due)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more calls are taken."""
+        return self._closed
+
+    @property
+    def job(self) -> str:
+        """The id of the job on the grid whose tasks the calls are; empty where the line has none."""
+        return str(getattr(self._line, "job", ""))
+
+    def knows(self, function: Callable[..., Any]) -> bool:
+        """Whether the function has been sent, so that nobody has to pack it again."""
+        return function in self._functions
+
+    def withdraw(self, sink: Sink, *, end: bool = False) -> None:
+        """Nobody waits for the answers of this sink any more: its calls that have not left never will.
+
+        `end`: and those that run are ended with their processes, where the line can do that. The sink hears no more.
+        """
+        with self._changed:
+            self._withdrawn.add(sink)
+            for source in [source for source in self._sources if source.sink is sink]:
+                self._sources.remove(source)
+            numbers = [number for number, (whose, _, _) in self._pending.items() if whose is sink]
+            for number in numbers:
+                self._settle(self._pending.pop(number)[2], 0.0)
+            self._changed.notify_all()
+        if end and isinstance(self._line, EndsCalls):
+            for number in numbers:
+                self._line.end(number)
+
+    def cancel(self, sink: Sink, error: BaseException) -> None:
+        """Make no more calls of this sink than have left; after their answers it is told of this error, if there were more."""
+        with self._changed:
+            sources = [source for source in self._sources if source.sink is sink]
+            for source in sources:
+                self._sources.remove(source)
+            self._changed.notify_all()
+        for source in sources:
+            sink.exhausted(source.made, error)
 
     def took(self) -> None:
         """Somebody has taken answers: there is room for more calls."""
@@ -181,10 +229,14 @@ class Dispatcher:
         for source in sources:
             source.sink.exhausted(source.made, error)
 
-    def join(self) -> None:
-        """Wait until all calls are answered and the line has ended. Only once it is closed or terminated."""
+    def drain(self) -> None:
+        """Wait until all calls are answered."""
         with self._changed:
             self._changed.wait_for(lambda: self._over is not None or self._idle)
+
+    def join(self) -> None:
+        """Wait until all calls are answered and the line has ended. Only once it is closed or terminated."""
+        self.drain()
         if self._thread is not threading.current_thread():
             self._thread.join()
         self._line.join()
@@ -200,7 +252,7 @@ class Dispatcher:
             waiting = [self._pending.pop(answer.number, None) for answer in answers]
             for answer, one in zip(answers, waiting, strict=True):
                 if one is not None:
-                    self._count(one[2], answer)
+                    self._settle(one[2], answer.seconds)
         for answer, one in zip(answers, waiting, strict=True):
             if one is not None:
                 sink, index, chunk = one
@@ -208,10 +260,10 @@ class Dispatcher:
         with self._changed:
             self._changed.notify_all()
 
-    def _count(self, chunk: _Chunk, answer: Answer) -> None:
-        """One more of its calls is answered."""
+    def _settle(self, chunk: _Chunk, seconds: float) -> None:
+        """One of its calls is over, after so many seconds."""
         chunk.left -= 1
-        chunk.seconds += answer.seconds
+        chunk.seconds += seconds
         if not chunk.left:
             self._under_way -= 1
             chunk.chunker.returned(chunk.calls, chunk.seconds)
@@ -343,12 +395,12 @@ class Dispatcher:
         """Take calls out of one source; whether it has no more."""
         taken = 0
         try:
-            for arguments, keywords in islice(source.arguments, count):
+            for arguments in islice(source.arguments, count):
                 taken += 1
                 index = source.made
                 source.made += 1
                 try:
-                    packed = pack_arguments(arguments, keywords)
+                    packed = self._packed(source, arguments)
                 except Exception as error:  # noqa: BLE001 (the caller's own objects)
                     source.sink.raised(index, error)
                     continue
@@ -365,14 +417,21 @@ class Dispatcher:
             return True
         return False
 
+    @staticmethod
+    def _packed(source: Source, arguments: Arguments | bytes) -> bytes:
+        if isinstance(arguments, bytes):
+            return arguments
+        return pack_arguments(*arguments, bound=source.function is functions.call)
+
     def _known(self, source: Source) -> _Function | None:
         """The function, sent if it is a new one; None, and all of its calls have failed, where it cannot be."""
         known = self._functions.get(source.function)
         if known is not None:
             return known
         try:
-            content = functions.pack(source.function)
-        except DiscogridError as error:
+            content = source.packed or functions.pack(source.function)
+            functions.warn_when_heavy(source.function, content)
+        except Exception as error:  # noqa: BLE001 (the caller's own objects, or a warning that is to be an error)
             self._fail(source, error)
             return None
         parcel = functions.read(content)
@@ -400,8 +459,13 @@ class Dispatcher:
         waiting: list[tuple[Sink, int]],
         size: int,
     ) -> None:
-        chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
         with self._lock:
+            if self._withdrawn:
+                kept = [place for place, (sink, _) in enumerate(waiting) if sink not in self._withdrawn]
+                calls, waiting = [calls[place] for place in kept], [waiting[place] for place in kept]
+            if not calls:
+                return
+            chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
             over = self._over
             if over is None:
                 chunker.sent(len(chunks))
@@ -419,14 +483,10 @@ class Dispatcher:
             sink.raised(index, over)
 
 
-def pack_arguments(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bytes:
-    """Pickle of what a function is called with; by value where it is of the caller's main program."""
-    try:
-        packed = pickle.dumps((arguments, dict(keywords)), pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        packed = b""
-    if packed and not any(mark in packed for mark in MAIN_MARKS):
-        return packed
-    import cloudpickle
-
-    return bytes(cloudpickle.dumps((arguments, dict(keywords)), protocol=pickle.HIGHEST_PROTOCOL))
+def _bound(function: Callable[..., Any], arguments: Iterator[Arguments | bytes]) -> Iterator[Arguments]:
+    """What `functions.call` is called with, so that this function is."""
+    for one in arguments:
+        assert not isinstance(one, bytes), (
+            "what is bound is to be among the arguments before these are packed"
+        )
+        yield (function, *one[0]), one[1]

@@ -6,6 +6,7 @@ that were installed are expected where the function runs.
 """
 
 import ast
+import functools
 import importlib.machinery
 import importlib.util
 import inspect
@@ -16,6 +17,7 @@ import pickletools
 import site
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.abc import InspectLoader, MetaPathFinder
@@ -25,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from discogrid.calls import refusals
 from discogrid.errors import InputError, WireError
 
 MODULES_MAX = 512  # of the caller's own, of one function
@@ -35,6 +38,10 @@ HEAVY_BYTES = 1 << 20  # of an object that a function holds, from which on it is
 
 NAMELESS = "<dynamic-code>"  # what cloudpickle calls every file
 OURS = "discogrid"  # is wherever functions run, in the version of that place
+
+
+class HeavyFunction(UserWarning):
+    """A function holds large objects, which are sent wherever it runs; as arguments they would be sent once a call."""
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True):
@@ -65,15 +72,18 @@ class Heavy:
 
 def pack(function: Callable[..., Any]) -> bytes:
     """The function as bytes; InputError names what of it cannot travel, and why."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
+    name = _name_of(function)
     try:
         body, files = _pickled(function)
     except Exception as error:
+        refusals.check(_parts_of(function), error, f"the function {name} cannot be sent: ")
         raise InputError(
             f"the function {name} cannot be sent: {error}",
             why="It holds something that lives in this process alone: a lock, a socket, an open file, a queue.",
             fix="Make it inside of the function, or give what it stands for as an argument.",
         ) from error
+    if refusals.MARK in body or refusals.MARK_BY_VALUE in body:
+        refusals.check(_parts_of(function), None, f"the function {name} cannot be sent: ")
     if len(body) > FUNCTION_BYTES_MAX:
         raise InputError(
             f"the function {name} is {len(body)} bytes long with all that it holds; {FUNCTION_BYTES_MAX} are allowed",
@@ -114,6 +124,22 @@ def unpack(parcel: Parcel) -> Callable[..., Any]:
     return function
 
 
+def warn_when_heavy(function: Callable[..., Any], content: bytes) -> None:
+    """HeavyFunction, once, where the function is written, when `content`, which it was packed to, is large."""
+    if len(content) <= HEAVY_BYTES or not (heavy := heavy_parts(function)):
+        return
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    warnings.warn_explicit(
+        f"the function {_name_of(function)} is sent with "
+        + ", ".join(f"{part.name} ({part.size / 1e6:.1f} MB)" for part in heavy)
+        + ": give it as an argument, or make it inside of the function",
+        HeavyFunction,
+        code.co_filename if code else "<unknown>",
+        code.co_firstlineno if code else 0,
+        registry=_warned,
+    )
+
+
 def heavy_parts(function: Callable[..., Any]) -> list[Heavy]:
     """What the function holds of HEAVY_BYTES or more, the heaviest first."""
     import cloudpickle
@@ -131,6 +157,33 @@ def heavy_parts(function: Callable[..., Any]) -> list[Heavy]:
     return sorted(found, key=lambda heavy: -heavy.size)
 
 
+_warned: dict[str | tuple[str, type[Warning], int], int] = {}  # the warning system's own
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _parts_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """What the function holds, each by what an error calls it."""
+    if isinstance(function, functools.partial):
+        places = {f"argument {place}": value for place, value in enumerate(function.args, 1)}
+        named = {f"argument {name}": value for name, value in function.keywords.items()}
+        return {**places, **named, **_parts_of(function.func)}
+    inner = inspect.unwrap(function)
+    if not inspect.isfunction(inner):
+        return {"it": function}
+    known = inspect.getclosurevars(inner)
+    defaults = [*(inner.__defaults__ or ()), *(inner.__kwdefaults__ or {}).values()]
+    return {
+        **{f"its variable {name}": value for name, value in {**known.globals, **known.nonlocals}.items()},
+        "a default of its arguments": defaults,
+        "it": function,
+    }
+
+
 def _pickled(function: Callable[..., Any]) -> tuple[bytes, set[str]]:
     """Pickle of it, and the files that its code was written in, which cloudpickle makes nameless."""
     import cloudpickle
@@ -139,6 +192,8 @@ def _pickled(function: Callable[..., Any]) -> tuple[bytes, set[str]]:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, FunctionType) and (decorated := _decorated(value)) is not None:
+                return getattr, (decorated, "__wrapped__")
             if not isinstance(value, CodeType):
                 return super().reducer_override(value)
             files.add(value.co_filename)
@@ -148,6 +203,16 @@ def _pickled(function: Callable[..., Any]) -> tuple[bytes, set[str]]:
     with io.BytesIO() as content:
         Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump(function)
         return content.getvalue(), files
+
+
+def _decorated(function: FunctionType) -> Any:
+    """What a module has under the name of this function instead, whose `__wrapped__` it is: by that it goes by name, too."""
+    if function.__module__ in (None, "__main__"):
+        return None
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found if getattr(found, "__wrapped__", None) is function else None
 
 
 def _texts_of(files: set[str]) -> dict[str, str]:

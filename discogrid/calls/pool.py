@@ -14,7 +14,8 @@ from multiprocessing import TimeoutError as MultiprocessingTimeoutError
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from discogrid.calls.dispatch import Arguments, Dispatcher, Source
+from discogrid.calls.arguments import Arguments
+from discogrid.calls.dispatch import Dispatcher, Source
 
 T = TypeVar("T")
 RESULTS_AHEAD_MAX = 100_000
@@ -177,14 +178,19 @@ class IMapIterator(Iterator[T]):
 
     def next(self, timeout: float | None = None) -> T:
         """The same; multiprocessing.TimeoutError when there is none after `timeout` seconds."""
-        if not self._next:
-            self._wait(timeout)
-        value, failed = self._next.popleft()
-        if self._full and len(self._next) % TOLD_EVERY == 0:
-            self._took()
+        value, failed = self.take(timeout)
         if failed is not None:
             raise failed
         return value  # type: ignore[no-any-return]
+
+    def take(self, timeout: float | None = None) -> tuple[Any, BaseException | None]:
+        """The next result, and what its call raised instead; for the rest as `next`."""
+        if not self._next:
+            self._wait(timeout)
+        found = self._next.popleft()
+        if self._full and len(self._next) % TOLD_EVERY == 0:
+            self._took()
+        return found
 
     def _wait(self, timeout: float | None) -> None:
         """Until there is a result to take; StopIteration, or what ended the iterable, when there are no more."""

@@ -37,6 +37,7 @@ from discogrid.messages import (
     CallSlots,
     CallsOver,
     CallsSeen,
+    CancelCalls,
     JobAccepted,
     Message,
     SubmitJob,
@@ -160,6 +161,17 @@ class CallSession:
         """Make these calls, each chunk of them one task."""
         async with self._sending:
             await self._send(chunks)
+
+    def end(self, number: int) -> None:
+        """The answer to this call is not wanted any more; where it travelled alone, it is not run on."""
+        run = self._run
+        if run is None:
+            return
+        for index, calls in self._calls.items():
+            if calls[0].number == number and len(calls) == 1:
+                self._taken(run, index)
+                self._session.send(CancelCalls(job=run.id, index=index))
+                return
 
     async def close(self) -> None:
         """No more calls are made: the job ends with the last of them."""

@@ -63,6 +63,7 @@ class GridLine:
         self._lock = threading.Lock()
         self._waiting: list[Sequence[Call]] = []
         self._functions: list[tuple[int, bytes]] = []
+        self._ending: list[int] = []  # numbers of calls
         self._woken = False
         self._closed = False
         self._terminated = False
@@ -105,6 +106,12 @@ class GridLine:
         """See Line."""
         with self._lock:
             self._waiting += chunks
+        self._wake()
+
+    def end(self, number: int) -> None:
+        """See EndsCalls."""
+        with self._lock:
+            self._ending.append(number)
         self._wake()
 
     def close(self) -> None:
@@ -175,12 +182,17 @@ class GridLine:
                 self._woken = False
                 functions, self._functions = self._functions, []
                 chunks, self._waiting = self._waiting, []
+                ending, self._ending = self._ending, []
             if self._terminated:
                 break
             for number, content in functions:
                 self._calls.add_function(number, content)
+            if ending:
+                chunks = [calls for calls in chunks if len(calls) > 1 or calls[0].number not in ending]
             if chunks:
                 await self._calls.send(chunks)
+            for number in ending:
+                self._calls.end(number)
             if self._closed and not closed:
                 closed = True
                 await self._calls.close()

@@ -149,8 +149,10 @@ async def test_what_kills_its_worker_is_tried_twice_and_the_others_never_notice(
         assert (zero, one, three, five) == (0, 1, 3, 5)
         assert isinstance(two, WorkerLost)
         assert "signal 9" in two.what or "137" in two.what
+        assert two.exit_status in (-9, 137)
         assert isinstance(four, WorkerLost)
         assert "exit code 7" in four.what
+        assert four.exit_status == 7
         begun = calls.house.printed().split("\n")
         assert [begun.count(f"begins {number}") for number in range(6)] == [1, 1, 2, 1, 2, 1]
 

@@ -10,7 +10,7 @@ import pytest
 
 from discogrid.calls import codec
 from discogrid.calls.exceptions import Raised, RemoteError, pack, unpack
-from discogrid.errors import InputError, WireError
+from discogrid.errors import InputError, TaskTimeout, WireError, WorkerLost
 
 HERE = (__name__,)
 MADE: list[str] = []
@@ -131,6 +131,18 @@ def test_one_that_cannot_even_say_what_it_is_comes_back() -> None:
 class Bomb:
     def __reduce__(self) -> Any:
         return MADE.append, ("bomb",)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_error_of_ours_says_all_of_it_elsewhere(trusted: bool) -> None:
+    error = WorkerLost("it died", why="a crash", fix="look", exit_status=-11)
+    back = unpack(pack(error), trusted=trusted)
+    assert isinstance(back, WorkerLost)
+    assert (back.what, back.why, back.fix, back.exit_status) == ("it died", "a crash", "look", -11)
+    assert str(back) == "it died\na crash\nlook"
+    other = unpack(pack(TaskTimeout("late", fix="wait")), trusted=trusted)
+    assert isinstance(other, TaskTimeout)
+    assert (str(other), other.why, WorkerLost("it died").exit_status) == ("late\nwait", "", None)
 
 
 @pytest.mark.parametrize(

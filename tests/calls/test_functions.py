@@ -168,6 +168,15 @@ def test_what_lives_in_one_process_is_named_and_nothing_is_sent() -> None:
     lock = threading.Lock()
     with pytest.raises(InputError, match=r"the function .*<lambda> cannot be sent") as raised:
         pack(lambda: lock)
+    assert "its variable lock is a threading.Lock" in raised.value.what
+
+    class Stubborn:
+        def __reduce__(self) -> str:
+            raise ValueError("stays here")
+
+    stubborn = Stubborn()
+    with pytest.raises(InputError, match="stays here") as raised:
+        pack(lambda: stubborn)
     assert "this process alone" in raised.value.why
 
 
