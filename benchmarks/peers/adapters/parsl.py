@@ -13,7 +13,7 @@ class Parsl(Peer):
     """HighThroughputExecutor; one retry, without which what a lost worker ran is lost."""
 
     name = "parsl"
-    includes = "interchange and manager, ZeroMQ over TCP on loopback, no encryption, no isolation, 1 retry"
+    includes = "interchange and manager, ZeroMQ over TCP on loopback, CURVE, no isolation, 1 retry"
     packages = ("parsl",)
     module = "parsl"
     shares: ClassVar = {"W1": 0.2, "W8": 0.01}
