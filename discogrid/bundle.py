@@ -66,6 +66,7 @@ class CallTerms(msgspec.Struct, frozen=True, kw_only=True):
 
     python: tuple[int, int]  # that can read its calls
     calls_max: int = 0  # after which a worker ends and another takes its place; 0: never
+    tries: int = 2  # of a call under which its worker dies
     bare: bool = False  # without a box, where the submitter's own key is the agent's
     folder: str = ""  # the working directory
     interpreter: str = ""
@@ -311,7 +312,11 @@ def task_key(index: int, file: FileRef | None) -> str:
 def _check_calls(manifest: Manifest, calls: CallTerms) -> None:
     if manifest.tasks or manifest.root or manifest.packages:
         raise SignatureRefused("a job of calls begins with tasks or packages of its own, which none can have")
-    if not 0 <= calls.calls_max <= NUMBER_MAX or not all(0 <= part < 1000 for part in calls.python):
+    if (
+        not 0 <= calls.calls_max <= NUMBER_MAX
+        or not 1 <= calls.tries <= RETRIES_MAX
+        or not all(0 <= part < 1000 for part in calls.python)
+    ):
         raise SignatureRefused("a number of a job of calls is out of all bounds")
 
 

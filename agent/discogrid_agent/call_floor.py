@@ -43,6 +43,7 @@ class CallScene:
     files: tuple[Placed, ...]
     seconds: float | None  # that one call may run
     calls_max: int | None
+    tries: int = 2  # of a call under which its worker dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,9 @@ class CallFloor:
                 self._idle.remove(slot)
                 return slot
         slot = _Slot(scene)
-        slot.runner = CallRunner(lambda: self._start(slot), seconds=scene.seconds, calls_max=scene.calls_max)
+        slot.runner = CallRunner(
+            lambda: self._start(slot), seconds=scene.seconds, calls_max=scene.calls_max, tries=scene.tries
+        )
         return slot
 
     def _put_back(self, slot: _Slot) -> None:

@@ -36,9 +36,18 @@ class CallRunner:
     """One worker at a time, started when there is a call for it. Chunks come one after the other."""
 
     def __init__(
-        self, start: StartWorker, *, seconds: float | None = None, calls_max: int | None = None
+        self,
+        start: StartWorker,
+        *,
+        seconds: float | None = None,
+        calls_max: int | None = None,
+        tries: int = TRIES_MAX,
     ) -> None:
-        """`start` makes a worker; a call may run for `seconds`; a worker ends after `calls_max` calls."""
+        """`start` makes a worker; a call may run for `seconds`; a worker ends after `calls_max` calls.
+
+        A call under which its worker dies is made `tries` times.
+        """
+        self._tries = tries
         self._start = start
         self._seconds = seconds
         self._calls_max = calls_max
@@ -62,7 +71,7 @@ class CallRunner:
                     continue
                 culprit = left[0].number
                 tries[culprit] = tries.get(culprit, 0) + 1
-                if tries[culprit] >= TRIES_MAX or not isinstance(error, WorkerLost):
+                if tries[culprit] >= self._tries or not isinstance(error, WorkerLost):
                     left.popleft()
                     on_answer(Raised(culprit, 0.0, exceptions.pack(error)))
         except BaseException:

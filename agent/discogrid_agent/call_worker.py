@@ -29,6 +29,7 @@ from discogrid.calls.frames import (
     frame,
     from_worker,
 )
+from discogrid.calls.slate import make_slate, unsent
 from discogrid.errors import WireError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
@@ -37,6 +38,7 @@ from discogrid_agent.work_folder import WorkFolder
 
 INBOX: Final = ".discogrid-calls"
 OUTBOX: Final = ".discogrid-results"
+SLATE: Final = ".discogrid-slate"
 HEARD_MAX: Final = 1024  # answers that wait here to be taken; then its pipe fills, and it waits
 STOP_S: Final = 2.0  # that a worker without calls has to end by itself
 
@@ -68,9 +70,11 @@ class Stage:
 class CallWorker:
     """One process in one box. One task of the event loop uses it at a time."""
 
-    def __init__(self, boxed: Boxed, inbox: int, outbox: int) -> None:
+    def __init__(self, boxed: Boxed, inbox: int, outbox: int, slate: int) -> None:
         """Use `start`."""
         self._boxed = boxed
+        self._slate = slate
+        self._last: int | None = None  # number of the last answer that has come
         self._inbox = inbox
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
@@ -89,10 +93,12 @@ class CallWorker:
         cls, box: Box, work: WorkFolder, stage: Stage, stdout: int, stderr: int, initializer: bytes = b""
     ) -> "CallWorker":
         """Start one in a folder that is laid out; on the event loop's own thread. SandboxError, or OSError of the folder."""
-        inbox, outbox = _pipes(work.temporary, None if box.owner is None else (box.owner.uid, box.owner.gid))
-        names = (INBOX, OUTBOX)
+        owner = None if box.owner is None else (box.owner.uid, box.owner.gid)
+        slate = make_slate(work.temporary / SLATE, owner)
+        inbox, outbox = _pipes(work.temporary, owner, slate)
+        names: tuple[str, ...] = (INBOX, OUTBOX, SLATE)
         if stage.place is not None:  # whose variables may say otherwise where temporary files are
-            names = (str(work.temporary / INBOX), str(work.temporary / OUTBOX))
+            names = tuple(str(work.temporary / name) for name in names)
         try:
             scene = Scene(
                 work=work.work if stage.place is None else stage.place.folder,
@@ -107,10 +113,10 @@ class CallWorker:
                 network=stage.network,
                 submitter=stage.submitter,
             )
-            worker = cls(box.start(scene), inbox, outbox)
+            worker = cls(box.start(scene), inbox, outbox, slate)
         except BaseException:
-            os.close(inbox)
-            os.close(outbox)
+            for descriptor in (inbox, outbox, slate):
+                os.close(descriptor)
             raise
         worker._first = frame(Start(initializer))
         return worker
@@ -231,7 +237,7 @@ class CallWorker:
 
     def _take(self, piece: bytes) -> None:
         try:
-            self._heard += map(from_worker, self._reader.feed(piece))
+            self._hear(piece)
         except WireError:
             self._boxed.kill()
             self._hang_up()
@@ -240,6 +246,12 @@ class CallWorker:
         if len(self._heard) >= HEARD_MAX and self._listening:
             self._loop.remove_reader(self._outbox)
             self._listening = False
+
+    def _hear(self, piece: bytes) -> None:
+        said = [from_worker(body) for body in self._reader.feed(piece)]
+        self._heard += said
+        if said and isinstance(said[-1], Returned | Raised):
+            self._last = said[-1].number
 
     def _hang_up(self) -> None:
         """It will say nothing more: what it said before is still to be taken."""
@@ -251,7 +263,9 @@ class CallWorker:
             self._listening = False
         with suppress(BlockingIOError, WireError):
             while piece := os.read(self._outbox, READ_BYTES):
-                self._heard += map(from_worker, self._reader.feed(piece))
+                self._hear(piece)
+        self._heard += unsent(self._slate, self._last)
+        os.close(self._slate)
         os.close(self._outbox)
         self._outbox = -1
         self._close_inbox()
@@ -269,8 +283,16 @@ def _settle(ready: "asyncio.Future[None]") -> None:
         ready.set_result(None)
 
 
-def _pipes(folder: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
-    """Two named pipes, and this side's ends of them: to write, to read."""
+def _pipes(folder: Path, owner: tuple[int, int] | None, slate: int) -> tuple[int, int]:
+    """Two named pipes, and this side's ends of them: to write, to read. Where they cannot be made, the slate is closed."""
+    try:
+        return _made_pipes(folder, owner)
+    except BaseException:
+        os.close(slate)
+        raise
+
+
+def _made_pipes(folder: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
     flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
     for name in (INBOX, OUTBOX):
         os.mkfifo(folder / name, 0o600)

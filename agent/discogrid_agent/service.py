@@ -723,6 +723,7 @@ class Service:
             ),
             seconds=seconds if seconds < CALL_S_ENDLESS else None,
             calls_max=calls.calls_max or None,
+            tries=calls.tries,
         )
         return scene
 

@@ -152,18 +152,29 @@ class CallDesk:
             for attempt, seconds in zip(attempts, message.seconds, strict=True)
             if engine.answered(peer.name, attempt, seconds)
         ]
-        if not won or accepted.calls is None:
-            return
-        for done, envelope, archive in logs:
-            if done.attempt in won:
-                engine.keep_log(_record(peer, done, envelope), archive)
+        if won and accepted.calls is not None:
+            self._pass_on(peer, message, accepted, accepted.calls, answers)
+            self._keep_logs(peer, logs, won)
+        engine.say_over()
+
+    def _pass_on(
+        self, peer: Peer, message: CallsAnswered, accepted: Accepted, calls: CallJob, answers: Sequence[bytes]
+    ) -> None:
+        engine = self._engine
         build = partial(CallsDone, job=accepted.id, agent=peer.name)
-        number = engine.say(accepted.calls, lambda number: build(number=number), *answers)
+        number = engine.say(calls, lambda number: build(number=number), *answers)
         for digest in message.stored:
-            engine.store.pin(digest, _answers_of(accepted.calls, number))
-        if accepted.calls.full:
+            engine.store.pin(digest, _answers_of(calls, number))
+        if calls.full:
             why = "its program does not take the answers to its calls"
             engine.tell(events.JobCancelled(accepted.id, why))
+
+    def _keep_logs(
+        self, peer: Peer, logs: Sequence[tuple[TaskDone, bytes, bytes]], won: Sequence[Attempt]
+    ) -> None:
+        for done, envelope, archive in logs:
+            if done.attempt in won:
+                self._engine.keep_log(_record(peer, done, envelope), archive)
 
     def _opened(
         self, peer: Peer, message: CallsAnswered, attempts: Sequence[Attempt], payload: list[bytes]

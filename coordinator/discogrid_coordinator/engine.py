@@ -146,6 +146,7 @@ class Engine:
         self._wall = wall
         self._pending: dict[Attempt, Pending | Answered] = {}
         self._calls: dict[JobId, CallJob] = {}  # that are open
+        self._calls_over: list[tuple[bytes, CallsOver]] = []  # of jobs that have ended, not said yet
         self._named: dict[Digest, None] = {}  # blobs that rows name which wait to be written
         self._ended: list[JobId] = []
         self._forgotten: list[Forgotten] = []
@@ -163,6 +164,8 @@ class Engine:
         for action in self.scheduler.handle(event, self._clock()):
             self._perform(action, now)
             self.books.apply(action, now)
+        if self._calls_over and not self._pending:  # whose last answers are not passed on yet
+            self.say_over()
         if self._calls and isinstance(event, _CHANGES_SLOTS):
             for job in self._calls.values():
                 self.tell_slots(job)
@@ -199,6 +202,12 @@ class Engine:
         """Those of one client."""
         return [calls for calls in self._calls.values() if calls.route == route]
 
+    def say_over(self) -> None:
+        """Tell clients that their jobs of calls have ended, of which they have heard everything else."""
+        for route, message in self._calls_over:
+            self.outbox.put(route, message)
+        self._calls_over.clear()
+
     def say(self, calls: CallJob, build: Callable[[int], CallsDone | CallsLost], *payload: bytes) -> int:
         """Tell the client of a job of calls something that it is to confirm; the number of it."""
         word = calls.done(build, payload)
@@ -230,6 +239,7 @@ class Engine:
                 )
             )
         self._pending.pop(done.attempt, None)
+        self.say_over()
 
     def take(self) -> Batch:
         """All that has happened since the last time: to be made durable, then let be known."""
@@ -525,7 +535,7 @@ class Engine:
         self.news = True
         if (calls := self._calls.pop(job, None)) is not None:
             why = reason or "" if state is JobState.CANCELLED else ""
-            self.outbox.put(calls.route, CallsOver(job=job, reason=why))
+            self._calls_over.append((calls.route, CallsOver(job=job, reason=why)))
         for peer in self.peers.told(job):
             self._lines(peer.name, JobEnded, [job])
             peer.jobs_told.discard(job)

@@ -139,7 +139,7 @@ def read_all(inbox: int) -> Iterator[bytes]:
         yield from reader.feed(piece)
 
 
-def write_all(outbox: int, content: bytes) -> None:
+def write_all(outbox: int, content: bytes | bytearray) -> None:
     """All of it, waiting as long as the pipe is full."""
     view = memoryview(content)
     while view:

@@ -1,8 +1,8 @@
 """A process that holds functions and runs calls of them, one after the other, until its pipe ends.
 
-Each result leaves as soon as it is there, so that a process that dies has lost the one call that it ran. What a call
-prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX`, two named pipes,
-which it removes: below the folder of temporary files, unless the names are absolute.
+Each result leaves when it is there, or with those that follow it within HOLD_S, and lies on a slate until then: a process that
+dies has lost the one call that it ran. What a call prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX [SLATE]`, two named
+pipes and a file, which it removes: below the folder of temporary files, unless the names are absolute.
 """
 
 import contextlib
@@ -13,8 +13,10 @@ import signal
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from discogrid.calls import codec, exceptions, functions
@@ -32,8 +34,10 @@ from discogrid.calls.frames import (
     to_worker,
     write_all,
 )
+from discogrid.calls.slate import Slate
 from discogrid.errors import DiscogridError
 
+HOLD_S = 0.001  # that an answer waits for those that follow it
 RESULT_BYTES_MAX = ANSWER_BYTES_MAX - (1 << 20)
 
 
@@ -60,9 +64,62 @@ class Functions:
         return function
 
 
-def serve(inbox: int, outbox: int) -> None:
-    """Run whatever comes through `inbox`, and say what came of it through `outbox`."""
+class Answers:
+    """Those that leave together: a system call for each would cost more than many a call."""
+
+    def __init__(self, outbox: int, slate: str | None) -> None:
+        """They leave by `outbox`; without a slate each for itself."""
+        self._outbox = outbox
+        self._slate = None if slate is None else Slate(slate, partial(write_all, outbox))
+        self._lock = threading.Lock()
+        self._some = threading.Event()
+        self._left = time.monotonic()
+        self._watching = False
+
+    def put(self, answer: bytes) -> None:
+        """One more, a frame."""
+        if self._slate is None:
+            write_all(self._outbox, answer)
+            return
+        now = time.monotonic()
+        with self._lock:
+            self._slate.put(answer)
+            if now - self._left < HOLD_S:
+                if not self._some.is_set():
+                    self._some.set()
+                    self._watch()
+                return
+            self._leave()
+
+    def leave(self) -> None:
+        """Nothing follows for now."""
+        with self._lock:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._slate is not None:
+            self._slate.leave()
+            self._left = time.monotonic()
+
+    def _watch(self) -> None:
+        """The next call may take its time, and no answer is to wait for it."""
+        if not self._watching:
+            self._watching = True
+            threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while True:
+            self._some.wait()
+            time.sleep(HOLD_S)
+            with self._lock:
+                self._some.clear()
+                self._leave()
+
+
+def serve(inbox: int, outbox: int, slate: str | None = None) -> None:
+    """Run whatever comes through `inbox`, and say what came of it through `outbox`, with a slate of this name."""
     known = Functions()
+    answers = Answers(outbox, slate)
     for body in read_all(inbox):
         match to_worker(body):
             case Start(initializer):
@@ -74,7 +131,8 @@ def serve(inbox: int, outbox: int) -> None:
                 known.add(said)
             case Calls(calls):
                 for call in calls:
-                    write_all(outbox, frame(run(known, call)))
+                    answers.put(frame(run(known, call)))
+                answers.leave()
 
 
 def run(known: Functions, call: Call) -> Returned | Raised:
@@ -143,12 +201,12 @@ def main() -> None:
         os.open(names[0], os.O_RDONLY),
         os.open(names[1], os.O_WRONLY),
     )  # nobody whom a call starts has them
-    for name in names:
+    for name in names[:2]:
         if stat.S_ISFIFO(os.lstat(name).st_mode):
             os.unlink(name)  # calls are to find an empty folder
     sys.argv = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's business
-    serve(inbox, outbox)
+    serve(inbox, outbox, names[2] if len(names) > 2 else None)
 
 
 if __name__ == "__main__":

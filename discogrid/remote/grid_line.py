@@ -17,7 +17,7 @@ from discogrid.answers import Answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import Manifest
 from discogrid.calls import exceptions
-from discogrid.calls.dispatch import Answer, Dispatcher
+from discogrid.calls.dispatch import Answer
 from discogrid.calls.frames import Call, Raised, Returned, Stored
 from discogrid.errors import CallLost, DiscogridError
 from discogrid.grid import Grid
@@ -29,6 +29,19 @@ from discogrid.views import task_label
 STORE_BYTES_MAX = 16 << 30  # of large answers on their way home
 
 log = logging.getLogger(__name__)
+
+
+class Home(Protocol):
+    """Where answers are brought: a dispatcher, or what stands before one. Everything is called on one thread."""
+
+    def answered(self, answers: Sequence[Answer], *, trusted: bool, note: Callable[[int], str] = ...) -> None:
+        """See Dispatcher."""
+
+    def slots_changed(self) -> None:
+        """See Dispatcher."""
+
+    def terminate(self, error: BaseException) -> None:
+        """No call will be answered any more."""
 
 
 class Opening(Protocol):
@@ -43,7 +56,7 @@ class GridLine:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        home: Home,
         grid: Grid,
         manifest: Manifest,
         files: Sequence[bytes],
@@ -53,7 +66,7 @@ class GridLine:
     ) -> None:
         """Open a job of this manifest; `files` are its script and constants, in this order. DiscogridError when it cannot be."""
         self.slots = processes or 1
-        self._dispatcher = dispatcher
+        self._receiver = home
         self._grid = grid
         self._manifest = manifest
         self._files = files
@@ -147,7 +160,7 @@ class GridLine:
         except Exception as error:  # noqa: BLE001 (whoever waits is told of it, whatever it is)
             self._failure = error
             if self._opened.is_set():
-                self._dispatcher.terminate(error)
+                self._receiver.terminate(error)
         finally:
             self._loop.close()
             self._closing.close()
@@ -213,17 +226,17 @@ class GridLine:
     def lost(self, calls: Sequence[Call], error: DiscogridError) -> None:
         """See Owner."""
         raised = [Raised(call.number, 0.0, exceptions.pack(error)) for call in calls]
-        self._answers.put(lambda: self._dispatcher.answered(raised, trusted=True))
+        self._answers.put(lambda: self._receiver.answered(raised, trusted=True))
 
     def slots_changed(self, slots: int) -> None:
         """See Owner."""
         self._many = self._processes is not None and slots > self._processes
         self.slots = min(slots, self._processes) if self._processes is not None else slots
-        self._answers.put(self._dispatcher.slots_changed)
+        self._answers.put(self._receiver.slots_changed)
 
     def over(self, error: DiscogridError) -> None:
         """See Owner."""
-        self._answers.put(lambda: self._dispatcher.terminate(error))
+        self._answers.put(lambda: self._receiver.terminate(error))
 
     async def _fetch(
         self, answers: Answers, stored: Sequence[Stored], job: JobId, agent: str, then: Callable[[], object]
@@ -283,7 +296,7 @@ class GridLine:
             label = task_label(job, next(tasks).index)
             return f"It ran on {agent}; what it printed: discogrid logs {label}"
 
-        self._dispatcher.answered(here, trusted=trusted, note=note)
+        self._receiver.answered(here, trusted=trusted, note=note)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
             then()
 

@@ -12,8 +12,9 @@ from discogrid.errors import InputError, NoAgentFits, VersionMismatch
 from discogrid.grid import Grid, choose_grid
 from discogrid.messages import Answer, Query
 from discogrid.remote.call_session import CallSession
-from discogrid.remote.grid_line import GridLine
+from discogrid.remote.grid_line import GridLine, Home
 from discogrid.remote.options import CallOptions
+from discogrid.remote.seat_line import SeatLine
 from discogrid.session import Session
 from discogrid.types import (
     FileRef,
@@ -25,6 +26,7 @@ from discogrid.types import (
 from discogrid.views import AgentView
 
 PYTHON = (sys.version_info[0], sys.version_info[1])
+TRIES_MAX = 2  # of a call under which its worker dies
 ENDLESS_S = float("inf")
 CONSTANTS_BYTES_MAX = 1 << 30  # of the files that lie in the folder of every call
 PAGE_AGENTS = 256
@@ -45,8 +47,14 @@ def open_calls(options: CallOptions) -> Dispatcher:
         await _check(session, calls, grid, bare=bare)
 
     _say_where(grid, bare=bare)
+
+    def line(home: Home) -> GridLine:
+        return GridLine(home, grid, manifest, files, check, processes=options.processes)
+
+    if not bare:
+        return Dispatcher(line)
     return Dispatcher(
-        lambda dispatcher: GridLine(dispatcher, grid, manifest, files, check, processes=options.processes)
+        lambda dispatcher: SeatLine(dispatcher, line, timeout=options.timeout, calls_max=options.calls_max)
     )
 
 
@@ -82,7 +90,10 @@ def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest
         root=b"",
         calls=CallTerms(
             python=PYTHON,
-            calls_max=options.calls_max or 0,
+            calls_max=(1 if options.calls_max else 0)
+            if bare
+            else options.calls_max or 0,  # a seat is one call
+            tries=1 if bare else TRIES_MAX,
             folder=os.getcwd() if bare else "",
             interpreter=sys.executable if bare else "",
             bare=bare,
@@ -93,8 +104,8 @@ def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest
 
 def _limits(options: CallOptions, *, bare: bool) -> Limits:
     seconds = options.timeout if options.timeout is not None else ENDLESS_S
-    if bare:  # as multiprocessing would: the user's own machine has its own limits
-        return Limits(seconds=seconds, memory_bytes=1 << 50, processes=1 << 20, disk_bytes=1 << 50)
+    if bare:  # as multiprocessing would: the user's own machine has its own limits, and a seat is kept
+        return Limits(seconds=ENDLESS_S, memory_bytes=1 << 50, processes=1 << 20, disk_bytes=1 << 50)
     memory = options.memory_bytes or Limits().memory_bytes
     return Limits(seconds=seconds, memory_bytes=memory)
 

@@ -23,8 +23,8 @@ from benchmarks.peers.sizes import Sizes
 from benchmarks.peers.table import Table, cell, number
 from benchmarks.peers.works import WORKS, percentile
 from discogrid.calls.frames import Started
-from discogrid.types import Limits, SandboxLevel
-from discogrid_agent.call_worker import CallWorker
+from discogrid.types import SandboxLevel
+from discogrid_agent.call_worker import CallWorker, Stage
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.probe import best_box
 from discogrid_agent.work_folder import WorkFolder
@@ -253,7 +253,7 @@ async def test_a_worker_in_the_strict_box_is_found_and_dies(tmp_path: Path, stri
     strict.settle(tmp_path)
     work = WorkFolder(tmp_path / "attempts" / "0", strict.owner)
     work.lay_out([])
-    worker = CallWorker.start(strict, work, Limits(), 1, 2)
+    worker = CallWorker.start(strict, work, Stage(), 1, 2)
     assert await worker.ready() == Started()
     [victim] = processes.innermost(WORKER, os.getpid())
     assert program(victim) == str(strict.python)

@@ -140,11 +140,14 @@ def test_what_a_call_prints_is_its_tasks_log(grid: Machine) -> None:
 def test_a_pool_is_a_job_like_others_until_it_is_closed(where: dict[str, Any]) -> None:
     made = CallPool(open_calls(CallOptions(**where, name="counted")))
     made.map(called.square, range(40), chunksize=4)
-    assert {(job.state, job.counts.done) for job in jobs(where) if job.name == "counted"} == {("running", 10)}
+    chunks = 10 if "grid" in where else 0  # on this machine tasks are seats, of which each takes many calls
+    [open_] = [job for job in jobs(where) if job.name == "counted"]
+    assert (open_.state, open_.counts.done) == ("running", chunks)
     made.close()
     made.join()
-    ended = [job for job in jobs(where) if job.name == "counted"]
-    assert {(job.state, job.counts.done, job.counts.total) for job in ended} == {("succeeded", 10, 10)}
+    [ended] = [job for job in jobs(where) if job.name == "counted"]
+    assert ended.state == "succeeded"
+    assert ended.counts.done == ended.counts.total >= max(1, chunks)
 
 
 def jobs(where: dict[str, Any]) -> Any:

@@ -1,0 +1,30 @@
+"""A call that is a worker for its caller: on one machine, calls may go straight from a program to where they run.
+
+The grid decides how many such seats a program has, and when; whatever passes between the two passes a socket file.
+"""
+
+import os
+import socket
+
+from discogrid.calls.worker import serve
+
+TICKET_BYTES = 16
+NUMBER_BYTES = 8
+
+
+def sit(address: str, ticket: bytes, number: int, slate: str) -> None:
+    """Answer the calls of the program that listens at `address`, until it hangs up. It knows the seat by its number."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.connect(address)
+        line.sendall(ticket + number.to_bytes(NUMBER_BYTES, "little"))
+        line.setblocking(True)
+        serve(line.fileno(), line.fileno(), slate)
+
+
+def private_folder() -> str:
+    """Where the socket file of a program lies: a folder that is its user's alone, with a name short enough for one."""
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="discogrid-")
+    os.chmod(folder, 0o700)
+    return folder
