@@ -13,7 +13,7 @@ import msgspec
 from discogrid.blobs import digest_of
 from discogrid.bundle import EVER
 from discogrid.calls.chunks import CHUNK_CALLS_MAX
-from discogrid.calls.frames import Raised, Returned, Stored
+from discogrid.calls.frames import Part, Raised, Returned, Stored
 from discogrid.envelope import unseal
 from discogrid.errors import IntegrityError, SignatureRefused
 from discogrid.keys import Identity
@@ -27,7 +27,7 @@ KEPT_S = 1.0
 if a line breaks just then, the coordinator misses the task, and it runs again."""
 ANSWERS_BYTES_MAX = 32 << 20  # of one message; what is larger travels as a blob
 
-Answer = Returned | Raised | Stored
+Answer = Returned | Raised | Part | Stored
 
 
 class TaskAnswers(msgspec.Struct, frozen=True, array_like=True):

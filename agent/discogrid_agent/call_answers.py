@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
+
+from msgspec import structs
 
 from discogrid.answers import Answer, TaskAnswers
 from discogrid.archive import ArchiveWriter
 from discogrid.batches import Batch, Chunk
 from discogrid.blobs import digest_of
-from discogrid.calls.frames import Call, Raised, Returned, Stored
+from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
 from discogrid.types import Attempt, Digest, FileRef, Limits, Outcome, SandboxLevel
 from discogrid_agent.call_floor import LOG_BYTES_MAX, Answered
+from discogrid_agent.call_worker import Answer as WorkersAnswer
 from discogrid_agent.record import Record
 from discogrid_agent.task import Ended
 from discogrid_agent.verdict import Verdict
@@ -62,25 +65,48 @@ def calls_of(tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], by
             continue
         for place, call in enumerate(chunk.calls):
             file = chunk.large.get(place)
-            calls.append(call if file is None else Call(call.number, call.function, read(file.digest)))
+            calls.append(call if file is None else structs.replace(call, arguments=read(file.digest)))
     return calls
 
 
-def pack_answers(index: int, answers: Sequence[Returned | Raised]) -> tuple[TaskAnswers, dict[Digest, bytes]]:
+def answers_of(chunk: Chunk, answers: Sequence[WorkersAnswer], start: int) -> Sequence[WorkersAnswer]:
+    """Those of a chunk, which begin at `start` and are in order of its calls; a row of calls has several."""
+    last = chunk.calls[-1].number
+    stop = start
+    while stop < len(answers) and answers[stop].number <= last:
+        stop += 1
+    return answers[start:stop]
+
+
+def pack_answers(index: int, answers: Sequence[WorkersAnswer]) -> tuple[TaskAnswers, dict[Digest, bytes]]:
     """What travels in the message of a task's answers, and the blobs that it names."""
     blobs: dict[Digest, bytes] = {}
     room = INLINE_BYTES_ALL_MAX
     packed: list[Answer] = []
     for answer in answers:
-        size = len(answer.value) if isinstance(answer, Returned) else 0
-        if isinstance(answer, Returned) and (size > INLINE_BYTES_MAX or size > room):
-            digest = digest_of(answer.value)
-            blobs[digest] = answer.value
-            packed.append(Stored(answer.number, answer.seconds, digest, size))
-        else:
-            room -= size
+        content = _content(answer)
+        if len(content) <= min(INLINE_BYTES_MAX, room):
+            room -= len(content)
             packed.append(answer)
+            continue
+        digest = digest_of(content)
+        blobs[digest] = content
+        if isinstance(answer, Part):
+            packed.append(structs.replace(answer, values=b"", stored=digest, size=len(content)))
+        else:
+            packed.append(Stored(answer.number, answer.seconds, digest, len(content)))
     return TaskAnswers(index, tuple(packed)), blobs
+
+
+def _content(answer: WorkersAnswer) -> bytes:
+    """What of it may be a blob."""
+    match answer:
+        case Returned(value=content) | Part(values=content):
+            return content
+        case Raised():
+            return b""
+        case _:
+            assert_never(answer)
 
 
 def keep_log(

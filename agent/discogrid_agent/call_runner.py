@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from discogrid.calls import exceptions
-from discogrid.calls.frames import Call, Open, Raised, Returned
+from discogrid.calls.frames import Call, Open, Part, Raised, Returned
 from discogrid.errors import CallLost, OutOfMemory, SandboxError, TaskTimeout, WorkerLost
 from discogrid_agent.call_worker import CallWorker
 from discogrid_agent.sandbox.box import BoxEnd
@@ -19,7 +19,7 @@ from discogrid_agent.verdict import Limit
 
 TRIES_MAX: Final = 2  # of a call under which its worker dies
 
-Answer = Returned | Raised
+Answer = Returned | Raised | Part
 StartWorker = Callable[[], Awaitable[CallWorker]]
 
 
@@ -71,7 +71,7 @@ class CallRunner:
                     continue
                 culprit = left[0].number
                 tries[culprit] = tries.get(culprit, 0) + 1
-                if tries[culprit] >= self._tries or not isinstance(error, WorkerLost):
+                if tries[culprit] >= self._tries or left[0].count or not isinstance(error, WorkerLost):
                     left.popleft()
                     on_answer(Raised(culprit, 0.0, exceptions.pack(error)))
         except BaseException:
@@ -125,9 +125,14 @@ class CallRunner:
                     answer = await self._answer(current, call, heard)
                 if isinstance(answer, CallLost):
                     return answer
-                left.popleft()
-                current.calls += 1
                 on_answer(answer)
+                while isinstance(answer, Part) and not answer.last:
+                    answer = await self._answer(current, call, worker.take())
+                    if isinstance(answer, CallLost):
+                        return answer
+                    on_answer(answer)
+                left.popleft()
+                current.calls += max(1, call.count)
         finally:
             if giving is not None:
                 giving.cancel()

@@ -21,6 +21,7 @@ from discogrid.calls.frames import (
     Calls,
     FromWorker,
     Open,
+    Part,
     Raised,
     Reader,
     Returned,
@@ -39,6 +40,7 @@ from discogrid_agent.work_folder import WorkFolder
 INBOX: Final = ".discogrid-calls"
 OUTBOX: Final = ".discogrid-results"
 SLATE: Final = ".discogrid-slate"
+Answer = Returned | Raised | Part
 HEARD_MAX: Final = 1024  # answers that wait here to be taken; then its pipe fills, and it waits
 STOP_S: Final = 2.0  # that a worker without calls has to end by itself
 
@@ -74,7 +76,7 @@ class CallWorker:
         """Use `start`."""
         self._boxed = boxed
         self._slate = slate
-        self._last: int | None = None  # number of the last answer that has come
+        self._last: FromWorker | None = None  # of what it said
         self._inbox = inbox
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
@@ -143,10 +145,10 @@ class CallWorker:
         left = self._write(memoryview(b"".join(content)))
         return self._send(left) if left else None
 
-    async def answer(self) -> Returned | Raised | None:
+    async def answer(self) -> Answer | None:
         """Its next answer to a call; None when it is dead, or speaks nonsense, and there are no more."""
         said = await self._next()
-        return said if isinstance(said, Returned | Raised) else None
+        return said if isinstance(said, Answer) else None
 
     @property
     def boxed(self) -> Boxed:
@@ -158,14 +160,14 @@ class CallWorker:
         self.stopped = self.stopped or exceeded
         self._boxed.kill()
 
-    def take(self) -> Returned | Raised | None:
+    def take(self) -> Answer | None:
         """Its next answer, if that is here already."""
-        if not self._heard or not isinstance(self._heard[0], Returned | Raised):
+        if not self._heard or not isinstance(self._heard[0], Answer):
             return None
         said = self._heard.popleft()
         if not self._listening and len(self._heard) < HEARD_MAX:
             self._listen()
-        return said if isinstance(said, Returned | Raised) else None
+        return said if isinstance(said, Answer) else None
 
     def kill(self) -> None:
         """End it and all that it has started, at once."""
@@ -250,8 +252,8 @@ class CallWorker:
     def _hear(self, piece: bytes) -> None:
         said = [from_worker(body) for body in self._reader.feed(piece)]
         self._heard += said
-        if said and isinstance(said[-1], Returned | Raised):
-            self._last = said[-1].number
+        if said:
+            self._last = said[-1]
 
     def _hang_up(self) -> None:
         """It will say nothing more: what it said before is still to be taken."""

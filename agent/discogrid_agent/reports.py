@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from discogrid.answers import ANSWERED_TASKS_MAX, Answer, TaskAnswers
-from discogrid.calls.frames import Raised, Returned, Stored
+from discogrid.calls.frames import Part, Raised, Returned, Stored
 from discogrid.messages import CallsAnswered, Message, TaskDone, TasksDone, TasksStarted
 from discogrid.types import Attempt, Digest, JobId, Run
 from discogrid.wire import pack_parts
@@ -129,7 +129,7 @@ class Reports:
 
 def _bytes_of(answer: Answer) -> int:
     match answer:
-        case Returned(value=content) | Raised(error=content):
+        case Returned(value=content) | Raised(error=content) | Part(values=content):
             return len(content)
         case Stored():
             return 0

@@ -61,7 +61,7 @@ from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Offer, Outc
 from discogrid.views import task_label
 from discogrid.whereabouts import moved_to, remember
 from discogrid_agent import events
-from discogrid_agent.call_answers import Cargo, Packed, calls_of, keep_log, pack_answers
+from discogrid_agent.call_answers import Cargo, Packed, answers_of, calls_of, keep_log, pack_answers
 from discogrid_agent.call_floor import Answered, CallFloor, CallScene
 from discogrid_agent.call_worker import Place, Stage
 from discogrid_agent.environments import FAILED_S, Environment, Environments, NoEnvironment
@@ -658,7 +658,7 @@ class Service:
         all_s = 0.0
         at = 0
         for attempt, cargo in tasks:
-            mine = answered.answers[at : at + len(cargo.chunk.calls)]
+            mine = answers_of(cargo.chunk, answered.answers, at)
             at += len(mine)
             seconds = sum(answer.seconds for answer in mine)
             answers, blobs = pack_answers(attempt.index, mine)

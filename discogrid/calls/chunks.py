@@ -30,7 +30,7 @@ class Chunker:
     def __init__(self, size: int | None = None) -> None:
         """`size` calls a chunk, where the caller has said so."""
         self._fixed = size
-        self._mean_s: float | None = None
+        self.mean_s: float | None = None  # run time of a call, as far as is known
         self._largest = 0  # chunk that has come back
         self._filling = True  # what is under way, to as much as is to be
         self.under_way = 0  # chunks
@@ -77,18 +77,18 @@ class Chunker:
             return
         self._largest = max(self._largest, calls)
         mean = max(0.0, seconds) / calls
-        self._mean_s = mean if self._mean_s is None else WEIGHT * mean + (1 - WEIGHT) * self._mean_s
+        self.mean_s = mean if self.mean_s is None else WEIGHT * mean + (1 - WEIGHT) * self.mean_s
 
     def _ahead(self) -> int:
         """Chunks that are to be under way for each slot."""
-        if self._mean_s is None or self._fixed is None:
+        if self.mean_s is None or self._fixed is None:
             return AHEAD
-        chunk_s = self._mean_s * self._fixed
+        chunk_s = self.mean_s * self._fixed
         return AHEAD_MAX if chunk_s * AHEAD_MAX <= AHEAD_S else max(AHEAD, ceil(AHEAD_S / chunk_s))
 
     def _worth(self) -> int:
         """The calls that are worth a chunk, as far as that is known."""
-        if self._mean_s is None:
+        if self.mean_s is None:
             return 1
-        fitting = CHUNK_CALLS_MAX if self._mean_s <= 0.0 else int(CHUNK_S / self._mean_s)
+        fitting = CHUNK_CALLS_MAX if self.mean_s <= 0.0 else int(CHUNK_S / self.mean_s)
         return max(1, min(fitting, GROWTH * self._largest, CHUNK_CALLS_MAX))

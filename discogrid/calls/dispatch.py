@@ -12,14 +12,17 @@ from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary, WeakSet
 
-from discogrid.calls import codec, exceptions, functions
+from discogrid.calls import codec, exceptions, functions, rows
 from discogrid.calls.arguments import Arguments, pack_arguments
 from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
-from discogrid.calls.frames import Call, Raised, Returned
+from discogrid.calls.frames import Call, Part, Raised, Returned
 
 CHUNKS_MAX = 512  # that are made at once, where the caller has said how many calls are in one
 
-Answer = Returned | Raised
+ROW_CALLS_MIN = 8  # fewer are not worth a row
+ROW_S = 0.001  # calls that run for less go in rows
+
+Answer = Returned | Raised | Part
 
 
 class Line(Protocol):
@@ -73,6 +76,14 @@ class Sink(Protocol):
         """There are so many calls in all; `error` is what ended the iterable they came from before its end."""
 
 
+@runtime_checkable
+class TakesMany(Protocol):
+    """A sink that takes results together, faster than one by one."""
+
+    def returned_many(self, start: int, values: Sequence[Any]) -> None:
+        """What the calls from this index on returned."""
+
+
 @dataclass(slots=True, eq=False)
 class Source:
     """Where calls of one function come from. `length` is how many are left, None where nobody knows."""
@@ -84,6 +95,11 @@ class Source:
     size: int | None = None  # of a chunk, where the caller has said so
     packed: bytes = b""  # the function, where the caller has packed it
     made: int = 0  # calls
+
+    @property
+    def bound(self) -> bool:
+        """Whether its first argument is what is called."""
+        return self.function is functions.call
 
     def is_like(self, other: "Source") -> bool:
         """Whether its calls may travel with those of the other one."""
@@ -112,10 +128,26 @@ class _Chunk:
     """Calls that left together."""
 
     chunker: Chunker
+    function: _Function
     calls: int
     left: int
-    modules: tuple[str, ...]
     seconds: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A call that has left, or a row of them, and who waits for it."""
+
+    sink: Sink
+    index: int  # for its sink, of the first call
+    row: Sequence[tuple[Any, ...]] = ()  # the arguments of a row's calls
+    got: int = 0  # answers to a row
+    chunk: _Chunk | None = None
+
+    @property
+    def calls(self) -> int:
+        """How many."""
+        return len(self.row) or 1
 
 
 class Dispatcher:
@@ -128,7 +160,7 @@ class Dispatcher:
         self._sources: deque[Source] = deque()
         self._functions: WeakKeyDictionary[Callable[..., Any], _Function] = WeakKeyDictionary()
         self._opened = 0  # functions
-        self._pending: dict[int, tuple[Sink, int, _Chunk]] = {}
+        self._pending: dict[int, _Waiting] = {}
         self._withdrawn: WeakSet[Sink] = WeakSet()
         self._calls = 0
         self._under_way = 0  # chunks
@@ -179,9 +211,10 @@ class Dispatcher:
             self._withdrawn.add(sink)
             for source in [source for source in self._sources if source.sink is sink]:
                 self._sources.remove(source)
-            numbers = [number for number, (whose, _, _) in self._pending.items() if whose is sink]
+            numbers = [number for number, one in self._pending.items() if one.sink is sink]
             for number in numbers:
-                self._settle(self._pending.pop(number)[2], 0.0)
+                one = self._pending.pop(number)
+                self._settle(one, one.calls - one.got, 0.0)
             self._changed.notify_all()
         if end and isinstance(self._line, EndsCalls):
             for number in numbers:
@@ -224,8 +257,8 @@ class Dispatcher:
             self._sources.clear()
             self._changed.notify_all()
         self._line.terminate()
-        for sink, index, _ in waiting:
-            sink.raised(index, error)
+        for one in waiting:
+            _raise(one, error)
         for source in sources:
             source.sink.exhausted(source.made, error)
 
@@ -249,48 +282,92 @@ class Dispatcher:
         `trusted`: they come from where pickle may be opened; `note` is added to what the call of this number raised.
         """
         with self._lock:
-            waiting = [self._pending.pop(answer.number, None) for answer in answers]
-            for answer, one in zip(answers, waiting, strict=True):
-                if one is not None:
-                    self._settle(one[2], answer.seconds)
-        for answer, one in zip(answers, waiting, strict=True):
-            if one is not None:
-                sink, index, chunk = one
-                self._deliver(answer, sink, index, chunk.modules, trusted=trusted, note=note)
+            known = [(answer, one) for answer in answers if (one := self._take_answer(answer)) is not None]
+        for answer, one in known:
+            match answer:
+                case Part():
+                    self._deliver_part(answer, one, trusted=trusted, note=note)
+                case Raised() if one.row:
+                    self._one_by_one(one)
+                case _:
+                    self._deliver(answer, one, trusted=trusted, note=note)
         with self._changed:
             self._changed.notify_all()
 
-    def _settle(self, chunk: _Chunk, seconds: float) -> None:
-        """One of its calls is over, after so many seconds."""
-        chunk.left -= 1
+    def _take_answer(self, answer: Answer) -> _Waiting | None:
+        """Whose answer it is, which is counted; None when nobody waits for it, or has it already."""
+        one = self._pending.get(answer.number)
+        if one is None:
+            return None
+        if isinstance(answer, Part):
+            if answer.offset != one.got or one.got + answer.count > one.calls:
+                return None
+            one.got += answer.count
+            self._settle(one, answer.count, answer.seconds)
+            if one.got == one.calls:
+                del self._pending[answer.number]
+            return one
+        del self._pending[answer.number]
+        self._settle(one, one.calls - one.got, answer.seconds)
+        return one
+
+    def _settle(self, one: _Waiting, calls: int, seconds: float) -> None:
+        """So many of its calls are over, after so many seconds."""
+        chunk = one.chunk
+        assert chunk is not None, "what has left is of a chunk"
+        chunk.left -= calls
         chunk.seconds += seconds
-        if not chunk.left:
+        if not chunk.left and calls:
             self._under_way -= 1
             chunk.chunker.returned(chunk.calls, chunk.seconds)
 
     @staticmethod
-    def _deliver(
-        answer: Answer,
-        sink: Sink,
-        index: int,
-        modules: tuple[str, ...],
-        *,
-        trusted: bool,
-        note: Callable[[int], str],
-    ) -> None:
+    def _deliver(answer: Answer, one: _Waiting, *, trusted: bool, note: Callable[[int], str]) -> None:
+        assert one.chunk is not None, "what has left is of a chunk"
+        modules = one.chunk.function.modules
         try:
             if isinstance(answer, Returned):
                 value = codec.loads(answer.value, trusted=trusted, modules=modules)
-            else:
-                error = exceptions.unpack(
-                    answer.error, trusted=trusted, modules=modules, note=note(answer.number)
-                )
-                sink.raised(index, error)
+            elif isinstance(answer, Raised):
+                said = note(answer.number)
+                error = exceptions.unpack(answer.error, trusted=trusted, modules=modules, note=said)
+                one.sink.raised(one.index, error)
                 return
         except Exception as error:  # noqa: BLE001 (a class of the caller's may refuse to be unpickled)
-            sink.raised(index, error)
+            one.sink.raised(one.index, error)
             return
-        sink.returned(index, value)
+        one.sink.returned(one.index, value)
+
+    @staticmethod
+    def _deliver_part(part: Part, one: _Waiting, *, trusted: bool, note: Callable[[int], str]) -> None:
+        assert one.chunk is not None, "what has left is of a chunk"
+        start = one.index + part.offset
+        try:
+            values = rows.open_part(part, trusted=trusted, modules=one.chunk.function.modules, note=note)
+        except Exception as error:  # noqa: BLE001 (damaged on the way: each of its calls has to say so)
+            values = [rows.Error(error)] * part.count
+        if (
+            not part.raised
+            and isinstance(one.sink, TakesMany)
+            and not any(isinstance(value, rows.Error) for value in values)
+        ):
+            one.sink.returned_many(start, values)
+            return
+        for index, value in enumerate(values, start):
+            if isinstance(value, rows.Error):
+                one.sink.raised(index, value.error)
+            else:
+                one.sink.returned(index, value)
+
+    def _one_by_one(self, row: _Waiting) -> None:
+        """A row has fallen, with the process that ran it or for the time that it took: the rest of its calls go by themselves."""
+        assert row.chunk is not None, "what has left is of a chunk"
+        function = row.chunk.function
+        made = _Made()
+        for place in range(row.got, row.calls):
+            self._pack_call(function, (row.row[place], {}), _Waiting(row.sink, row.index + place), made)
+        if made.calls:
+            self._send(row.chunk.chunker, function, made, size=1)
 
     # -- the thread that feeds
 
@@ -363,16 +440,16 @@ class Dispatcher:
         function = self._known(source)
         if function is None:
             return
-        calls: list[Call] = []
-        waiting: list[tuple[Sink, int]] = []
+        made = _Made()
         chunker = function.chunker(source.size)
-        while self._pull(source, function, count - len(calls), calls, waiting):
+        whole = source.size is None
+        while self._pull(source, function, count - made.count, made):
             following = self._follow(source)
-            if following is None or len(calls) >= count:
+            if following is None or made.count >= count:
                 break
             source = following
-        if calls:
-            self._send(chunker, function, calls, waiting, size)
+        if made.calls:
+            self._send(chunker, function, made, size=len(made.calls) if whole else size)
 
     def _follow(self, source: Source) -> Source | None:
         """The source has ended; one that may share its chunk."""
@@ -384,44 +461,70 @@ class Dispatcher:
             following = self._sources[0] if first and self._sources else None
             return following if following is not None and following.is_like(source) else None
 
-    def _pull(
-        self,
-        source: Source,
-        function: _Function,
-        count: int,
-        calls: list[Call],
-        waiting: list[tuple[Sink, int]],
-    ) -> bool:
+    def _pull(self, source: Source, function: _Function, count: int, made: "_Made") -> bool:
         """Take calls out of one source; whether it has no more."""
-        taken = 0
+        taken: list[Arguments | bytes] = []
+        ended: BaseException | None = None
         try:
-            for arguments in islice(source.arguments, count):
-                taken += 1
-                index = source.made
-                source.made += 1
-                try:
-                    packed = self._packed(source, arguments)
-                except Exception as error:  # noqa: BLE001 (the caller's own objects)
-                    source.sink.raised(index, error)
-                    continue
-                self._calls += 1
-                calls.append(Call(self._calls, function.number, packed))
-                waiting.append((source.sink, index))
+            for one in islice(source.arguments, count):
+                taken.append(one)  # noqa: PERF402 (what came before an exception is to be kept)
         except Exception as error:  # noqa: BLE001 (the caller's own iterable)
-            source.sink.exhausted(source.made, error)
+            ended = error
+        index = source.made
+        source.made += len(taken)
+        if not self._pack_row(source, function, taken, made):
+            for place, one in enumerate(taken, index):
+                self._pack_call(function, one, _Waiting(source.sink, place), made, bound=source.bound)
+        if ended is not None:
+            source.sink.exhausted(source.made, ended)
             return True
         if source.length is not None:
-            source.length -= taken
-        if taken < count or source.length == 0:
+            source.length -= len(taken)
+        if len(taken) < count or source.length == 0:
             source.sink.exhausted(source.made, None)
             return True
         return False
 
-    @staticmethod
-    def _packed(source: Source, arguments: Arguments | bytes) -> bytes:
-        if isinstance(arguments, bytes):
-            return arguments
-        return pack_arguments(*arguments, bound=source.function is functions.call)
+    def _pack_row(
+        self, source: Source, function: _Function, taken: Sequence[Arguments | bytes], made: "_Made"
+    ) -> bool:
+        """As one row, if they are worth it and can be."""
+        mean_s = function.chunker(source.size).mean_s
+        if source.size is not None or len(taken) < ROW_CALLS_MIN or mean_s is None or mean_s >= ROW_S:
+            return False
+        plain = [one for one in taken if not isinstance(one, bytes)]
+        if len(plain) < len(taken) or any(keywords for _, keywords in plain):
+            return False
+        row = [arguments for arguments, _ in plain]
+        packed = rows.pack_row(row)
+        if not packed:
+            return False
+        number = self._calls + 1
+        self._calls += len(row)
+        made.add(
+            Call(number, function.number, packed, len(row)),
+            _Waiting(source.sink, source.made - len(row), row),
+        )
+        return True
+
+    def _pack_call(
+        self,
+        function: _Function,
+        arguments: Arguments | bytes,
+        waiting: _Waiting,
+        made: "_Made",
+        *,
+        bound: bool = False,
+    ) -> None:
+        try:
+            packed = arguments if isinstance(arguments, bytes) else pack_arguments(*arguments, bound=bound)
+        except Exception as error:  # noqa: BLE001 (the caller's own objects)
+            waiting.sink.raised(waiting.index, error)
+            return
+        with self._lock:
+            self._calls += 1
+            number = self._calls
+        made.add(Call(number, function.number, packed), waiting)
 
     def _known(self, source: Source) -> _Function | None:
         """The function, sent if it is a new one; None, and all of its calls have failed, where it cannot be."""
@@ -451,36 +554,57 @@ class Dispatcher:
         else:
             source.sink.exhausted(source.made, error)
 
-    def _send(
-        self,
-        chunker: Chunker,
-        function: _Function,
-        calls: list[Call],
-        waiting: list[tuple[Sink, int]],
-        size: int,
-    ) -> None:
+    def _send(self, chunker: Chunker, function: _Function, made: "_Made", *, size: int) -> None:
         with self._lock:
             if self._withdrawn:
-                kept = [place for place, (sink, _) in enumerate(waiting) if sink not in self._withdrawn]
-                calls, waiting = [calls[place] for place in kept], [waiting[place] for place in kept]
-            if not calls:
+                made = made.without(self._withdrawn)
+            if not made.calls:
                 return
-            chunks = [calls[at : at + size] for at in range(0, len(calls), size)]
+            chunks = [made.calls[at : at + size] for at in range(0, len(made.calls), size)]
             over = self._over
             if over is None:
                 chunker.sent(len(chunks))
                 self._under_way += len(chunks)
-                sinks = iter(waiting)
+                waiting = iter(made.waiting)
                 for part in chunks:
-                    chunk = _Chunk(chunker, len(part), len(part), function.modules)
+                    count = sum(call.count or 1 for call in part)
+                    chunk = _Chunk(chunker, function, count, count)
                     for call in part:
-                        sink, index = next(sinks)
-                        self._pending[call.number] = (sink, index, chunk)
+                        one = self._pending[call.number] = next(waiting)
+                        one.chunk = chunk
         if over is None:
             self._line.send(chunks)
             return
-        for sink, index in waiting:
-            sink.raised(index, over)
+        for one in made.waiting:
+            _raise(one, over)
+
+
+@dataclass(slots=True)
+class _Made:
+    """Calls that are ready to leave, and who waits for each."""
+
+    calls: list[Call] = field(default_factory=list)
+    waiting: list[_Waiting] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, call: Call, waiting: _Waiting) -> None:
+        self.calls.append(call)
+        self.waiting.append(waiting)
+        self.count += waiting.calls
+
+    def without(self, sinks: WeakSet[Sink]) -> "_Made":
+        """But for what is for these."""
+        kept = _Made()
+        for call, waiting in zip(self.calls, self.waiting, strict=True):
+            if waiting.sink not in sinks:
+                kept.add(call, waiting)
+        return kept
+
+
+def _raise(one: _Waiting, error: BaseException) -> None:
+    """Tell whoever waits for what has no answer yet."""
+    for place in range(one.got, one.calls):
+        one.sink.raised(one.index + place, error)
 
 
 def _bound(function: Callable[..., Any], arguments: Iterator[Arguments | bytes]) -> Iterator[Arguments]:

@@ -32,11 +32,16 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One call: its number in the job, that of its function, and pickle of its positional and keyword arguments."""
+    """One call: its number in the job, that of its function, and pickle of its positional and keyword arguments.
+
+    Or a row of `count` of them, of following numbers, which run for next to no time: the pickle is then a list of their
+    positional arguments. They stand and fall together; who has made them makes them one by one where they fall.
+    """
 
     number: int
     function: int
     arguments: bytes
+    count: int = 0
 
 
 class Calls(msgspec.Struct, frozen=True, array_like=True, tag="calls"):
@@ -67,6 +72,24 @@ class Raised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
     error: bytes
 
 
+class Part(msgspec.Struct, frozen=True, array_like=True, tag="part"):
+    """From a worker: what calls of a row returned or raised, from the `offset`-th on, after so many seconds together.
+
+    `values` are as `rows` packs them, with nothing in the places of `raised`, where it is as `exceptions` packs it. On its
+    way from an agent, values that are too large for a message are a blob of this digest and size.
+    """
+
+    number: int  # of the row
+    offset: int
+    count: int
+    seconds: float
+    last: bool  # no more parts of this row come
+    values: bytes
+    raised: dict[int, bytes] = {}  # by place in the part
+    stored: Digest | None = None
+    size: int = 0  # bytes
+
+
 class Stored(msgspec.Struct, frozen=True, array_like=True, tag="stored"):
     """From an agent: what a call returned after so many seconds is too large for a message, and a blob."""
 
@@ -77,7 +100,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag="stored"):
 
 
 ToWorker = Start | Open | Calls
-FromWorker = Started | Returned | Raised
+FromWorker = Started | Returned | Raised | Part
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -119,6 +119,11 @@ class MapResult(AsyncResult[list[T]]):
         self._found[index] = value
         self._count()
 
+    def returned_many(self, start: int, values: Sequence[Any]) -> None:
+        """See TakesMany."""
+        self._found[start : start + len(values)] = values
+        self._count(len(values))
+
     def raised(self, index: int, error: BaseException) -> None:  # noqa: ARG002
         """See Sink."""
         self._first = self._first or error
@@ -129,8 +134,8 @@ class MapResult(AsyncResult[list[T]]):
         if error is not None:
             self._end(None, error)
 
-    def _count(self) -> None:
-        self._left -= 1
+    def _count(self, answers: int = 1) -> None:
+        self._left -= answers
         if not self._left:
             self._end(None if self._first else self._found, self._first)
 
@@ -157,6 +162,12 @@ class IMapIterator(Iterator[T]):
     def returned(self, index: int, value: Any) -> None:
         """See Sink."""
         self._put(index, value, None)
+
+    def returned_many(self, start: int, values: Sequence[Any]) -> None:
+        """See TakesMany."""
+        with self._lock:
+            self._found.update((index, (value, None)) for index, value in enumerate(values, start))
+            self._lock.notify_all()
 
     def raised(self, index: int, error: BaseException) -> None:
         """See Sink."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from discogrid.calls.frames import FromWorker, Raised, Reader, Returned, from_worker
+from discogrid.calls.frames import FromWorker, Reader, from_worker
 from discogrid.errors import WireError
 
 SLATE_BYTES = 64 << 10
@@ -62,8 +62,8 @@ class Slate:
             self._map[:HEAD_BYTES] = bytes(HEAD_BYTES)
 
 
-def unsent(slate: int, last: int | None) -> list[FromWorker]:
-    """What a dead worker had not sent, or not to the end, after the answer of this number; nothing where it cannot be read."""
+def unsent(slate: int, last: FromWorker | None) -> list[FromWorker]:
+    """What a dead worker had not sent, or not to the end, after this that had come; nothing where it cannot be read."""
     try:
         content = os.pread(slate, SLATE_BYTES, 0)
         used = int.from_bytes(content[:HEAD_BYTES], "little")
@@ -73,6 +73,6 @@ def unsent(slate: int, last: int | None) -> list[FromWorker]:
     except (OSError, WireError):
         return []
     for place, answer in enumerate(said):
-        if isinstance(answer, Returned | Raised) and answer.number == last:
+        if answer == last:
             return said[place + 1 :]
     return said

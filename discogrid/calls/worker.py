@@ -19,12 +19,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from discogrid.calls import codec, exceptions, functions
+from discogrid.calls import codec, exceptions, functions, rows
 from discogrid.calls.frames import (
     ANSWER_BYTES_MAX,
     Call,
     Calls,
     Open,
+    Part,
     Raised,
     Returned,
     Start,
@@ -37,6 +38,7 @@ from discogrid.calls.frames import (
 from discogrid.calls.slate import Slate
 from discogrid.errors import DiscogridError
 
+LOOK_S = 0.01  # between two looks at a row that runs
 HOLD_S = 0.001  # that an answer waits for those that follow it
 RESULT_BYTES_MAX = ANSWER_BYTES_MAX - (1 << 20)
 
@@ -75,6 +77,7 @@ class Answers:
         self._some = threading.Event()
         self._left = time.monotonic()
         self._watching = False
+        self._row: Row | None = None  # that runs
 
     def put(self, answer: bytes) -> None:
         """One more, a frame."""
@@ -107,13 +110,23 @@ class Answers:
             self._watching = True
             threading.Thread(target=self._look, daemon=True).start()
 
+    def watch(self, row: "Row | None") -> None:
+        """A row begins, of which any call may take its time; or none runs any more."""
+        self._row = row
+        if row is not None:
+            self._some.set()
+            self._watch()
+
     def _look(self) -> None:
         while True:
             self._some.wait()
             time.sleep(HOLD_S)
-            with self._lock:
-                self._some.clear()
-                self._leave()
+            self._some.clear()
+            while (row := self._row) is not None:
+                row.part()
+                self.leave()
+                time.sleep(LOOK_S)
+            self.leave()
 
 
 def serve(inbox: int, outbox: int, slate: str | None = None) -> None:
@@ -131,8 +144,93 @@ def serve(inbox: int, outbox: int, slate: str | None = None) -> None:
                 known.add(said)
             case Calls(calls):
                 for call in calls:
-                    answers.put(frame(run(known, call)))
+                    if call.count:
+                        run_row(known, call, answers)
+                    else:
+                        answers.put(frame(run(known, call)))
                 answers.leave()
+
+
+class Row:
+    """The answers to a row of calls as they come, in parts that leave when HOLD_S is over, whichever call runs then."""
+
+    def __init__(self, call: Call, answers: Answers) -> None:
+        """None has come."""
+        self._number = call.number
+        self._count = call.count
+        self._answers = answers
+        self._values: list[Any] = []
+        self._raised: dict[int, bytes] = {}
+        self._sent = 0
+        self._began = time.perf_counter()
+        self._lock = threading.Lock()  # parts are made by who looks, too
+
+    def put(self, value: Any) -> None:
+        """The next call returned this."""
+        self._values.append(value)
+
+    def fail(self, error: BaseException) -> None:
+        """The next call raised this."""
+        self._raised[len(self._values)] = exceptions.pack(error)
+        self._values.append(None)
+
+    def part(self) -> None:
+        """Let go what has come since the last part, if anything has."""
+        with self._lock:
+            start, stop = self._sent, len(self._values)
+            if start == stop:
+                return
+            now = time.perf_counter()
+            values = self._values[start:stop]
+            raised = {
+                place - start: self._raised[place] for place in list(self._raised) if start <= place < stop
+            }
+            try:
+                packed = rows.pack_values(values)
+            except Exception:  # noqa: BLE001 (which of them it is, is looked for now)
+                packed = rows.pack_values([_checked(value, at, raised) for at, value in enumerate(values)])
+            last = stop == self._count
+            part = Part(self._number, start, stop - start, now - self._began, last, packed, raised)
+            self._sent = stop
+            self._began = now
+            self._answers.put(frame(part))
+
+
+def run_row(known: Functions, call: Call, answers: Answers) -> None:
+    """Run the calls of a row, whatever they do."""
+    row = Row(call, answers)
+    try:
+        function = known.get(call.function)
+        arguments = pickle.loads(call.arguments)  # noqa: S301 (signed by who is to run code here)
+    except BaseException as error:  # noqa: BLE001 (the caller's own modules)
+        for _ in range(call.count):
+            row.fail(error)
+        row.part()
+        return
+    answers.watch(row)
+    due = time.perf_counter() + HOLD_S
+    for one in arguments:
+        try:
+            row.put(function(*one))
+        except BaseException as error:  # noqa: BLE001 (SystemExit and KeyboardInterrupt are results like others)
+            row.fail(_without_us(error, run_row))
+        if (now := time.perf_counter()) >= due:
+            _flush()
+            row.part()
+            due = now + HOLD_S
+    answers.watch(None)
+    _flush()
+    row.part()
+
+
+def _checked(value: Any, place: int, raised: dict[int, bytes]) -> Any:
+    """The value, if it can be sent; else nothing, and why not."""
+    try:
+        _said(value)
+    except Exception as error:  # noqa: BLE001 (the caller's own object)
+        raised[place] = exceptions.pack(error)
+        return None
+    return value
 
 
 def run(known: Functions, call: Call) -> Returned | Raised:
@@ -152,7 +250,7 @@ def run(known: Functions, call: Call) -> Returned | Raised:
             )
     except BaseException as error:  # noqa: BLE001 (SystemExit and KeyboardInterrupt are results like others)
         seconds = time.perf_counter() - start
-        return Raised(call.number, seconds, exceptions.pack(_without_us(error)))
+        return Raised(call.number, seconds, exceptions.pack(_without_us(error, run)))
     finally:
         _flush()
     return Returned(call.number, seconds, said)
@@ -180,10 +278,10 @@ def _started(initializer: bytes) -> bytes:
     return b""
 
 
-def _without_us(error: BaseException) -> BaseException:
-    """The traceback begins where the caller's own code does."""
+def _without_us(error: BaseException, ours: Callable[..., object]) -> BaseException:
+    """The traceback begins where the caller's own code does, which `ours` has called."""
     here = error.__traceback__
-    if here is not None and here.tb_frame.f_code is run.__code__ and here.tb_next is not None:
+    if here is not None and here.tb_frame.f_code is ours.__code__ and here.tb_next is not None:
         return error.with_traceback(here.tb_next)
     return error
 

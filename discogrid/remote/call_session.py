@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import structs
+
 from discogrid.answers import Answers, open_answers
 from discogrid.batches import (
     BATCH_CHUNKS_MAX,
@@ -24,7 +26,7 @@ from discogrid.batches import (
 )
 from discogrid.blobs import digest_of
 from discogrid.bundle import Job, Manifest, seal_job
-from discogrid.calls.frames import Call
+from discogrid.calls.frames import Call, Part
 from discogrid.channel import Received
 from discogrid.errors import BlobError, CallLost, DiscogridError, GridError, IntegrityError, JobGone, JobOver
 from discogrid.grid import Grid
@@ -255,7 +257,7 @@ class CallSession:
         for task in answers.tasks:
             if task.index not in run.of:
                 continue
-            said = {answer.number for answer in task.answers}
+            said = {answer.number for answer in task.answers if not isinstance(answer, Part) or answer.last}
             calls += [call for call in self._taken(run, task.index) if call.number not in said]
             fresh.append(task)
         if calls:
@@ -356,7 +358,7 @@ class CallSession:
             file = FileRef("arguments", digest_of(call.arguments), len(call.arguments))
             heavy.append((file, call.arguments))
             large[place] = file
-            kept.append(Call(call.number, call.function, b""))
+            kept.append(structs.replace(call, arguments=b""))
         return Chunk(index, tuple(kept), large), heavy
 
     async def _offer(self, run: _Run, sent: _Sent) -> None:
@@ -518,6 +520,4 @@ def _lost(job: JobId, reason: str) -> CallLost:
 
 
 def _signed_now(manifest: Manifest, now: float) -> Manifest:
-    from msgspec import structs
-
     return structs.replace(manifest, nonce=secrets.token_bytes(16), issued=now, expires=now + VALID_S)

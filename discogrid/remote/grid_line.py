@@ -11,19 +11,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, assert_never
+
+from msgspec import structs
 
 from discogrid.answers import Answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import Manifest
 from discogrid.calls import exceptions
 from discogrid.calls.dispatch import Answer
-from discogrid.calls.frames import Call, Raised, Returned, Stored
+from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
 from discogrid.errors import CallLost, DiscogridError
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
 from discogrid.session import Session
-from discogrid.types import JobId
+from discogrid.types import Digest, JobId
 from discogrid.views import task_label
 
 STORE_BYTES_MAX = 16 << 30  # of large answers on their way home
@@ -215,9 +217,10 @@ class GridLine:
 
     def answered(self, answers: Answers, job: JobId, agent: str, then: Callable[[], object]) -> None:
         """See Owner."""
-        stored = [answer for task in answers.tasks for answer in task.answers if isinstance(answer, Stored)]
-        if stored:
-            fetching = self._loop.create_task(self._fetch(answers, stored, job, agent, then))
+        blobs = (_blob_of(answer) for task in answers.tasks for answer in task.answers)
+        large = dict(filter(None, blobs))
+        if large:
+            fetching = self._loop.create_task(self._fetch(answers, large, job, agent, then))
             self._fetching.add(fetching)
             fetching.add_done_callback(self._fetching.discard)
         else:
@@ -239,27 +242,27 @@ class GridLine:
         self._answers.put(lambda: self._receiver.terminate(error))
 
     async def _fetch(
-        self, answers: Answers, stored: Sequence[Stored], job: JobId, agent: str, then: Callable[[], object]
+        self, answers: Answers, large: dict[Digest, int], job: JobId, agent: str, then: Callable[[], object]
     ) -> None:
         """Bring large answers home; what does not come is an error of its own call."""
-        content: dict[int, bytes | DiscogridError] = {}
+        content: dict[Digest, bytes | DiscogridError] = {}
         store = self._large_answers()
         blobs = self._session.blobs(store)
 
-        async def fetch(answer: Stored) -> None:
+        async def fetch(digest: Digest, size: int) -> None:
             try:
-                path = await blobs.get(answer.digest, answer.size)
-                content[answer.number] = await asyncio.to_thread(path.read_bytes)
+                path = await blobs.get(digest, size)
+                content[digest] = await asyncio.to_thread(path.read_bytes)
             except (DiscogridError, OSError) as error:
-                content[answer.number] = CallLost(
-                    f"the {answer.size} bytes that a call returned did not come from the coordinator: {error}"
+                content[digest] = CallLost(
+                    f"the {size} bytes that a call returned did not come from the coordinator: {error}"
                 )
 
         async with asyncio.TaskGroup() as group:
-            for answer in stored:
-                group.create_task(fetch(answer))
-        for answer in stored:
-            store.remove(answer.digest)
+            for digest, size in large.items():
+                group.create_task(fetch(digest, size))
+        for digest in large:
+            store.remove(digest)
         self._answers.put(lambda: self._deliver(answers, content, job, agent, then))
 
     def _large_answers(self) -> BlobStore:
@@ -281,7 +284,7 @@ class GridLine:
     def _deliver(
         self,
         answers: Answers,
-        content: dict[int, bytes | DiscogridError],
+        content: dict[Digest, bytes | DiscogridError],
         job: JobId,
         agent: str,
         then: Callable[[], object],
@@ -292,8 +295,11 @@ class GridLine:
         here = [_at_home(answer, content) for task in answers.tasks for answer in task.answers]
 
         def note(number: int) -> str:
-            tasks = (task for task in answers.tasks if any(one.number == number for one in task.answers))
-            label = task_label(job, next(tasks).index)
+            begun = ((one.number, task.index) for task in answers.tasks for one in task.answers)
+            _, index = max(
+                one for one in begun if one[0] <= number
+            )  # of a row of calls the first number is named
+            label = task_label(job, index)
             return f"It ran on {agent}; what it printed: discogrid logs {label}"
 
         self._receiver.answered(here, trusted=trusted, note=note)
@@ -301,10 +307,32 @@ class GridLine:
             then()
 
 
-def _at_home(answer: Returned | Raised | Stored, content: dict[int, bytes | DiscogridError]) -> Answer:
-    if not isinstance(answer, Stored):
-        return answer
-    found = content[answer.number]
+def _blob_of(answer: Returned | Raised | Part | Stored) -> tuple[Digest, int] | None:
+    """Where its value is, and of how many bytes, if that is too large for a message."""
+    match answer:
+        case Stored(digest=digest, size=size):
+            return digest, size
+        case Part(stored=stored, size=size):
+            return None if stored is None else (stored, size)
+        case Returned() | Raised():
+            return None
+        case _:
+            assert_never(answer)
+
+
+def _at_home(
+    answer: Returned | Raised | Part | Stored, content: dict[Digest, bytes | DiscogridError]
+) -> Answer:
+    where = _blob_of(answer)
+    found = b"" if where is None else content[where[0]]
     if isinstance(found, DiscogridError):
         return Raised(answer.number, answer.seconds, exceptions.pack(found))
-    return Returned(answer.number, answer.seconds, found)
+    match answer:
+        case Stored(number=number, seconds=seconds):
+            return Returned(number, seconds, found)
+        case Part() if where is not None:
+            return structs.replace(answer, values=found, stored=None)
+        case Part() | Returned() | Raised():
+            return answer
+        case _:
+            assert_never(answer)

@@ -22,7 +22,18 @@ from typing import Any
 
 from discogrid.calls import exceptions, functions
 from discogrid.calls.dispatch import Answer, Dispatcher
-from discogrid.calls.frames import Call, Calls, FromWorker, Open, Raised, Reader, Returned, frame, from_worker
+from discogrid.calls.frames import (
+    Call,
+    Calls,
+    FromWorker,
+    Open,
+    Part,
+    Raised,
+    Reader,
+    Started,
+    frame,
+    from_worker,
+)
 from discogrid.calls.seat import NUMBER_BYTES, TICKET_BYTES, private_folder, sit
 from discogrid.calls.slate import make_slate, unsent
 from discogrid.errors import CallLost, DiscogridError, TaskTimeout, WireError, WorkerLost
@@ -31,7 +42,9 @@ from discogrid.views import task_label
 
 IDLE_S = 1.0  # after which a seat without calls is given up, and its slot is anybody's
 TRIES_MAX = 2  # of a call under which its worker dies
-AHEAD_CHUNKS = 2  # at a seat: one runs, one is there when that ends
+AHEAD_CALLS_SLOW = (
+    1  # at a seat: what waits at one may not be taken back from it, and the way there takes 0.1 ms
+)
 AHEAD_CALLS = 256  # at a seat, of calls that run for next to no time
 TINY_S = 0.001  # which is less than this
 READ_BYTES = 1 << 18
@@ -52,7 +65,7 @@ class _Seat:
     functions: set[int] = field(default_factory=set)
     given: deque[Call] = field(default_factory=deque)  # without an answer, in order
     made: int = 0  # calls, in all
-    last: int | None = None  # number of the newest answer
+    last: FromWorker | None = None  # the newest answer
     unsent: bytearray = field(default_factory=bytearray)
     idle_since: float = 0.0
     began: float = 0.0  # when the first of `given` may have begun
@@ -207,7 +220,7 @@ class SeatLine:
         if isinstance(answer, Raised):
             error = exceptions.unpack(answer.error, trusted=True)
             tries = self._tries[culprit.number] = self._tries.get(culprit.number, 0) + 1
-            if isinstance(error, WorkerLost) and tries < TRIES_MAX:
+            if isinstance(error, WorkerLost) and tries < TRIES_MAX and not culprit.count:
                 self._waiting.appendleft(culprit)
                 return []
         self._tries.pop(culprit.number, None)
@@ -242,8 +255,8 @@ class SeatLine:
 
     def _room(self, seat: _Seat) -> int:
         """How many more calls the seat is to have now."""
-        tiny = 0.0 < self._mean_s < TINY_S
-        most = AHEAD_CALLS if tiny else AHEAD_CHUNKS
+        tiny = 0.0 < self._mean_s < TINY_S and not self._waiting[0].count
+        most = AHEAD_CALLS if tiny else AHEAD_CALLS_SLOW
         if self._calls_max is not None:
             most = min(most, self._calls_max - seat.made + len(seat.given))
         seats = max(len(self._seats), min(self.slots, len(self._seats) + len(self._asked)))
@@ -262,7 +275,7 @@ class SeatLine:
         if not seat.given:
             seat.began = time.monotonic()
         seat.given += calls
-        seat.made += len(calls)
+        seat.made += sum(max(1, call.count) for call in calls)
         seat.unsent += b"".join(said)
         self._flush(seat)
         if seat.unsent or self._timeout is not None:
@@ -386,14 +399,17 @@ class SeatLine:
         """The answers among them, each to the next of its calls."""
         answers: list[Answer] = []
         for one in said:
-            if isinstance(one, Returned | Raised) and seat.given and seat.given[0].number == one.number:
+            if isinstance(one, Started) or not seat.given or seat.given[0].number != one.number:
+                continue
+            answers.append(one)
+            if not isinstance(one, Part) or one.last:
                 seat.given.popleft()
                 self._tries.pop(one.number, None)
-                answers.append(one)
         if answers:
-            seat.last = answers[-1].number
+            seat.last = answers[-1]
             seat.began = seat.idle_since = time.monotonic()
-            newest = sum(answer.seconds for answer in answers) / len(answers)
+            calls = sum(answer.count if isinstance(answer, Part) else 1 for answer in answers)
+            newest = sum(answer.seconds for answer in answers) / max(1, calls)
             self._mean_s = newest if not self._mean_s else 0.7 * self._mean_s + 0.3 * newest
         return answers
 

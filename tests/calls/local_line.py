@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from discogrid.calls import functions
-from discogrid.calls.dispatch import Dispatcher
+from discogrid.calls.dispatch import Answer, Dispatcher
 from discogrid.calls.frames import (
     Call,
     Calls,
     FromWorker,
     Open,
-    Raised,
+    Part,
     Reader,
-    Returned,
     Start,
     Started,
     frame,
@@ -47,15 +46,15 @@ class LocalWorker:
                 return said
         return []
 
-    def run(self, functions_: dict[int, bytes], calls: Sequence[Call]) -> Iterator[list[Returned | Raised]]:
+    def run(self, functions_: dict[int, bytes], calls: Sequence[Call]) -> Iterator[list[Answer]]:
         for number in {call.function for call in calls} - self.known:
             write_all(self.to, frame(Open(number, functions_[number])))
             self.known.add(number)
         write_all(self.to, frame(Calls(tuple(calls))))
         left = len(calls)
         while left and (said := self._hear()):
-            answers = [one for one in said if isinstance(one, Returned | Raised)]
-            left -= len(answers)
+            answers = [one for one in said if not isinstance(one, Started)]
+            left -= sum(not isinstance(one, Part) or one.last for one in answers)
             yield answers
 
     def close(self) -> None:
@@ -85,7 +84,7 @@ class LocalLine:
 
     def send(self, chunks: Sequence[Sequence[Call]]) -> None:
         for calls in chunks:
-            self.sent.append(len(calls))
+            self.sent.append(sum(call.count or 1 for call in calls))
             self._chunks.put(calls)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ def test_what_was_not_sent_is_read_from_it(path: Path, kept: int) -> None:
     assert unsent(kept, None) == [answer(0), answer(1), answer(2)]
     slate.leave()
     assert sent == [b"".join(frame(answer(number)) for number in range(3))]
-    assert unsent(kept, 2) == []
+    assert unsent(kept, answer(2)) == []
     os.close(kept)
 
 
@@ -41,9 +41,9 @@ def test_what_had_come_before_it_died_is_not_read_again(path: Path, kept: int) -
     slate = Slate(str(path), lambda _: None)
     for number in (7, 8, 9):
         slate.put(frame(answer(number)))
-    assert unsent(kept, 8) == [answer(9)]  # it had sent the first two when it was killed
-    assert unsent(kept, 9) == []
-    assert unsent(kept, 3) == [answer(7), answer(8), answer(9)]
+    assert unsent(kept, answer(8)) == [answer(9)]  # it had sent the first two when it was killed
+    assert unsent(kept, answer(9)) == []
+    assert unsent(kept, answer(3)) == [answer(7), answer(8), answer(9)]
     os.close(kept)
 
 

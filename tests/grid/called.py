@@ -64,3 +64,23 @@ def note(folder: str, x: int) -> int:
         file.write("x")
     time.sleep(0.05)
     return 2 * x
+
+
+def die_at(x: int, fatal: int = 1234) -> int:
+    if x == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def wait_at(x: tuple[int, str]) -> int:
+    """The one in the middle waits for a file."""
+    number, file = x
+    while number == 700 and not os.path.exists(file):
+        time.sleep(0.01)
+    return number
+
+
+def fail_at(x: int) -> int:
+    if x % 1000 == 999:
+        raise KeyError(x)
+    return x

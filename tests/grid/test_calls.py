@@ -83,6 +83,40 @@ def test_a_call_that_kills_its_process_is_lost_alone(where: dict[str, Any]) -> N
             results[3].get(60)
 
 
+def test_of_many_quick_calls_what_kills_its_process_is_lost_alone(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        made.map(called.die_at, range(1000))  # now it is known how quick they are
+        results = made.imap(called.die_at, range(3000))
+        assert [next(results) for _ in range(1234)] == list(range(1234))
+        with pytest.raises(WorkerLost, match="signal 9"):
+            next(results)
+        assert list(results) == list(range(1235, 3000))
+
+
+def test_of_many_quick_calls_those_that_fail_do_so_alone(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        made.map(called.fail_at, range(900))
+        results = made.imap(called.fail_at, range(3000))
+        for number in range(3000):
+            if number % 1000 == 999:
+                with pytest.raises(KeyError) as caught:
+                    next(results)
+                assert caught.value.args == (number,)
+                assert "in fail_at" in str(caught.value.__cause__)
+            else:
+                assert next(results) == number
+
+
+def test_of_many_quick_calls_none_waits_for_a_slow_one_behind_it(own: Machine, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with at(own), pool(local=True) as made:
+        made.map(called.wait_at, [(1, "")] * 1000)
+        results = made.imap(called.wait_at, [(number, str(go)) for number in range(2000)])
+        assert [next(results) for _ in range(700)] == list(range(700))
+        go.touch()
+        assert list(results) == list(range(700, 2000))
+
+
 def test_a_call_that_takes_too_long_is_ended_alone(where: dict[str, Any]) -> None:
     with pool(**where, timeout=1.0) as made:
         slow, quick = made.apply_async(called.wait, (600.0,)), made.apply_async(called.square, (3,))
