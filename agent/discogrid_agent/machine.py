@@ -295,14 +295,13 @@ class Machine:
 
     def _share(self, job: _Job, event: RunReceived) -> None:
         """All tasks of the job from these on need more."""
-        known = set(job.shared)
-        fresh = [file for file in event.shared if file not in known]
-        job.shared = (*job.shared, *fresh)
+        known = {file.digest for file in job.shared}
+        fresh = {file.digest: file for file in event.shared if file.digest not in known}
+        job.shared = (*job.shared, *fresh.values())
         if job.keeps:
-            for file in fresh:
-                if file.digest not in job.keeps:
-                    job.keeps.append(file.digest)
-                    self._fetches.need(file, event.run.job)
+            job.keeps += fresh
+            for file in fresh.values():
+                self._fetches.need(file, event.run.job)
 
     def _queue(self, attempt: Attempt, job: _Job, event: RunReceived, place: int) -> None:
         file = event.inputs[place] if event.inputs else None

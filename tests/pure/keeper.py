@@ -91,6 +91,10 @@ class Keeper:
                 self.killed.discard(attempt)
                 if result is not None:
                     self.archives.add(attempt)
+            case events.CallsAnswered(attempts):
+                for attempt in attempts:
+                    self.running.pop(attempt, None)
+                    self.killed.discard(attempt)
             case events.ResultSent(attempt) | events.SendFailed(attempt):
                 self.sending.pop(attempt, None)
             case events.Connected() | events.Disconnected() | events.Resynced():
@@ -103,10 +107,11 @@ class Keeper:
 
     def _after(self, action: Action) -> None:
         match action:
-            case events.Start(attempt, cpus):
-                self.starts[attempt] += 1
-                assert self.starts[attempt] == 1, "an attempt starts twice"
-                self.running[attempt] = cpus
+            case events.Start(attempt, cpus, more=more):
+                for one, taken in ((attempt, cpus), *((other, 0) for other, _ in more)):
+                    self.starts[one] += 1
+                    assert self.starts[one] == 1, "an attempt starts twice"
+                    self.running[one] = taken
             case events.Kill(attempt):
                 assert attempt in self.running, "what does not run is killed"
                 assert attempt not in self.killed, "an attempt is killed twice"

@@ -11,12 +11,14 @@ from discogrid.types import (
     Digest,
     JobId,
     JobState,
+    NodeId,
     Outcome,
     Requirements,
     TaskState,
 )
+from discogrid.views import JobView
 from discogrid_coordinator import books, events
-from tests.pure.referee import NoneKept, Referee, attempt, run
+from tests.pure.referee import NoneKept, Referee, attempt, offer, run
 
 ATTIC = AgentId("attic")
 BARN = AgentId("barn")
@@ -299,3 +301,20 @@ def test_a_job_that_had_ended_before_is_shown_and_nothing_of_it_is_news() -> Non
     assert after.jobs() == [view]
     assert [task.state for task in after.tasks(JOB, 0, 2)] == [TaskState.DONE, TaskState.CANCELLED]
     assert after.drain() == books.Changes((), (), ())
+
+
+def test_of_calls_only_what_printed_something_keeps_a_row() -> None:
+    shelf = books.Books(NoneKept())
+    view = JobView(JOB, "pool", JobState.QUEUED, Counts(), NodeId("me"), "p.py", 0.0, Digest("d"), calls=True)
+    shelf.note_job(view, [])
+    shelf.apply(events.ExtendJob(JOB, 0, 3), 1.0)
+    shelf.apply(events.AgentJoined(ATTIC, offer()), 1.0)
+    shelf.apply(events.Assign(ATTIC, run(JOB, 0, 3)), 1.0)
+    for index in range(3):
+        shelf.apply(events.EndTasks(JOB, index, index + 1, TaskState.DONE), 2.0)
+    shelf.note_result(Result(attempt(JOB, 1)))
+    assert [task.state for task in shelf.tasks(JOB)] == [TaskState.DONE] * 3
+    assert [task.archive for task in shelf.tasks(JOB)] == [None, ZIP, None]
+    job = shelf.job(JOB)
+    assert job is not None
+    assert job.counts.done == job.counts.total == 3

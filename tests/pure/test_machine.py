@@ -429,3 +429,125 @@ def test_a_recall_on_a_line_that_is_being_made_anew_is_not_answered_and_gives_no
     actions = keeper.tell(events.RecallReceived((run("k3f9", 0, 3),), 1))
     assert actions == []
     assert keeper.machine.waiting == 1
+
+
+# Calls.
+
+
+def called(keeper: Keeper, start: int, stop: int, *shared: str, more: str = "") -> list[Action]:
+    count = stop - start
+    return keeper.tell(
+        events.RunReceived(
+            run("k3f9", start, stop),
+            inputs=(),
+            shared=tuple(file(name) for name in shared),
+            more=((file(more),),) * count if more else (),
+            cargo=tuple(f"chunk {index}" for index in range(start, stop)),
+        )
+    )
+
+
+def answered(keeper: Keeper, *indices: int, seconds: float) -> list[Action]:
+    attempts = tuple(attempt("k3f9", index) for index in indices)
+    return keeper.tell(events.CallsAnswered(attempts, seconds))
+
+
+def places(actions: list[Action]) -> list[list[int]]:
+    return [
+        [action.attempt.index, *(other.index for other, _ in action.more)]
+        for action in actions
+        if isinstance(action, events.Start)
+    ]
+
+
+def test_calls_start_one_by_one_until_it_is_known_that_they_take_no_time() -> None:
+    keeper = working()
+    assert places(called(keeper, 0, 10)) == [[0], [1]]
+    assert places(answered(keeper, 0, seconds=60.0)) == [[2]]
+    assert places(answered(keeper, 1, seconds=60.0)) == [[3]]
+
+
+def test_calls_that_take_no_time_share_a_place_and_the_places_share_the_calls() -> None:
+    keeper = working()
+    called(keeper, 0, 12)
+    assert places(answered(keeper, 0, seconds=1e-6)) == [list(range(2, 12))]
+    keeper = working()
+    called(keeper, 0, 2)
+    answered(keeper, 0, 1, seconds=1e-6)
+    [first, second] = [action for action in called(keeper, 2, 11) if isinstance(action, events.Start)]
+    assert (first.cargo, first.more[0]) == ("chunk 2", (attempt("k3f9", 3), "chunk 3"))
+    assert places([first, second]) == [[2, 3, 4, 5, 6], [7, 8, 9, 10]]
+    assert keeper.machine.waiting == 0
+    called(keeper, 11, 13)
+    assert places(answered(keeper, 2, 3, 4, 5, seconds=1e-6)) == []  # one of them still runs
+    assert places(answered(keeper, 6, seconds=1e-6)) == [[11, 12]]
+
+
+def test_as_many_calls_share_a_place_as_run_for_a_moment() -> None:
+    keeper = working()
+    called(keeper, 0, 2)
+    answered(keeper, 0, 1, seconds=0.01)
+    assert places(called(keeper, 2, 40)) == [[2, 3, 4, 5], [6, 7, 8, 9]]
+
+
+def test_other_jobs_take_their_turn_between_calls() -> None:
+    keeper = working()
+    called(keeper, 0, 2)
+    answered(keeper, 0, 1, seconds=1e-6)
+    keeper.tell(verified("b2b2"))
+    called(keeper, 2, 4)
+    keeper.tell(received(run("b2b2", 0, 1), inputs=False))
+    called(keeper, 4, 6)
+    assert places(answered(keeper, 2, seconds=1e-6)) == [[0]]
+    assert keeper.running.keys() == {attempt("b2b2", 0), attempt("k3f9", 3)}
+
+
+def test_one_of_several_calls_in_a_place_is_killed_and_the_place_is_free_with_the_last() -> None:
+    keeper = working()
+    called(keeper, 0, 2)
+    answered(keeper, 0, 1, seconds=1e-6)
+    called(keeper, 2, 6)
+    killed = keeper.tell(events.CancelReceived((run("k3f9", 3, 4),)))
+    assert killed == [events.Kill(attempt("k3f9", 3), "cancelled by the coordinator")]
+    answered(keeper, 2, seconds=1e-6)
+    called(keeper, 6, 7)
+    assert attempt("k3f9", 6) not in keeper.running
+    assert places(keeper.tell(ended(3, Outcome.CANCELLED, None))) == [[6]]
+
+
+def test_answers_to_calls_that_do_not_run_are_passed_over() -> None:
+    keeper = working()
+    called(keeper, 0, 3)
+    assert answered(keeper, 2, 9, seconds=1.0) == []
+
+
+def test_a_job_of_calls_that_has_ended_is_forgotten_with_the_last_answer() -> None:
+    keeper = working()
+    called(keeper, 0, 2)
+    keeper.tell(events.JobEnded(JOB))
+    answered(keeper, 0, seconds=1.0)
+    assert events.ForgetJob(JOB) in answered(keeper, 1, seconds=1.0)
+
+
+def test_functions_that_come_with_calls_are_fetched_once_and_kept_to_the_end_of_the_job() -> None:
+    keeper = working()
+    assert events.Fetch(file("square")) in called(keeper, 0, 1, "square")
+    assert places(keeper.tell(events.BlobReady(file("square").digest))) == [[0]]
+    answered(keeper, 0, seconds=1.0)
+    actions = called(keeper, 1, 2, "square", "cube")
+    assert events.Fetch(file("cube")) in actions
+    assert events.Fetch(file("square")) not in actions
+    assert places(keeper.tell(events.BlobReady(file("cube").digest))) == [[1]]
+    assert places(called(keeper, 2, 3, "square", "cube")) == [[2]]
+    answered(keeper, 1, 2, seconds=1.0)
+    [dropped] = [
+        action for action in keeper.tell(events.JobEnded(JOB)) if isinstance(action, events.DropBlobs)
+    ]
+    assert set(dropped.digests) == {file("square").digest, file("cube").digest}
+
+
+def test_what_a_call_alone_needs_is_dropped_with_it() -> None:
+    keeper = working()
+    called(keeper, 0, 1, more="large")
+    assert places(keeper.tell(events.BlobReady(file("large").digest))) == [[0]]
+    assert events.DropBlobs((file("large").digest,)) in answered(keeper, 0, seconds=1.0)

@@ -1,6 +1,6 @@
 """Jobs that get more tasks while they run: calls of a program that is not at its end."""
 
-from discogrid.types import AgentId, Counts, JobId, JobState, Outcome, TaskState
+from discogrid.types import AgentId, Counts, JobId, JobState, Outcome, SandboxLevel, TaskState
 from discogrid_coordinator import events
 from discogrid_coordinator.policies import TRIAL_TASKS
 from tests.pure.referee import Referee, attempt, run
@@ -120,3 +120,51 @@ def test_after_a_restart_it_is_open_with_what_was_done() -> None:
     assert state(grid) is JobState.QUEUED
     grid.tell(events.Restarted(()))
     assert events.Assign(ATTIC, run(JOB, 3, 4)) in grid.tell(events.TasksAdded(JOB, 1))
+
+
+def test_a_task_that_nobody_wants_any_more_ends_wherever_it_is() -> None:
+    grid = opened(slots=1, tasks=4)
+    grid.tell(events.TasksStarted(ATTIC, (run(JOB, 0, 1),)))
+    held, *_ = grid.tell(events.TaskCancelled(JOB, 0))
+    assert held == events.Cancel(ATTIC, (run(JOB, 0, 1),))
+    [end, *_] = grid.tell(events.TaskCancelled(JOB, 3))
+    assert end == events.EndTasks(JOB, 3, 4, TaskState.CANCELLED, "cancelled")
+    assert grid.tell(events.TaskCancelled(JOB, 3)) == []
+    succeed(grid, 1, 2)
+    assert grid.tell(events.JobClosed(JOB)) == [events.EndJob(JOB, JobState.SUCCEEDED)]
+
+
+def test_a_task_that_waits_again_can_be_cancelled_too() -> None:
+    grid = opened(slots=1, tasks=1)
+    failed = events.TaskFailed(ATTIC, attempt(JOB, 0), Outcome.TRANSFER_FAILED, "no disk")
+    grid.tell(failed)  # it waits for a while
+    assert events.EndTasks(JOB, 0, 1, TaskState.CANCELLED, "cancelled") in grid.tell(
+        events.TaskCancelled(JOB, 0)
+    )
+    grid.tell(events.TasksAdded(JOB, 1))
+    grid.tell(events.AgentLeft(ATTIC, "gone"))  # the next one is in nobody's hands
+    grid.tell(events.TaskCancelled(JOB, 1))
+    assert grid.tell(events.JobClosed(JOB)) == [events.EndJob(JOB, JobState.SUCCEEDED)]
+
+
+def test_only_tasks_of_open_jobs_are_cancelled_one_by_one() -> None:
+    grid = opened(tasks=1)
+    assert grid.tell(events.TaskCancelled(JobId("none"), 0)) == []
+    assert grid.tell(events.TaskCancelled(JOB, 7)) == []
+    grid.tell(events.JobClosed(JOB))
+    assert grid.tell(events.TaskCancelled(JOB, 0)) == []
+
+
+def test_its_slots_are_those_of_agents_that_take_work() -> None:
+    grid = opened(slots=2)
+    grid.join("barn", 3)
+    assert grid.scheduler.slots(JOB) == 5
+    grid.tell(events.AgentPaused(AgentId("barn")))
+    assert grid.scheduler.slots(JOB) == 2
+    assert grid.scheduler.slots(JobId("none")) == 0
+
+
+def test_why_no_agent_could_run_it_is_known_before_its_first_task() -> None:
+    grid = opened(slots=2)
+    grid.join("small", 1, sandbox=SandboxLevel.NONE)
+    assert grid.scheduler.explain(JOB)[AgentId("small")] == "box level none, job demands strict"

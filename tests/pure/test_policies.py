@@ -63,7 +63,17 @@ def test_the_reserve_follows_the_run_time() -> None:
     assert policies.prefetch(None, 4) == 1
     assert policies.prefetch(60.0, 4) == 1
     assert policies.prefetch(0.05, 2) == 10
-    assert policies.prefetch(0.0, 1) == policies.PREFETCH_MAX
+    assert policies.prefetch(policies.TINY_S * 1.1, 4) == policies.PREFETCH_MAX
+    assert policies.prefetch(policies.TINY_S, 2) == 250
+    assert policies.prefetch(0.0, 1) == policies.PREFETCH_TINY_MAX
+
+
+def test_how_many_tasks_an_agent_runs_at_a_time() -> None:
+    lent = offer(8, gpus=2)
+    assert policies.fitting(Requirements(), lent) == 8
+    assert policies.fitting(Requirements(cpus=3), lent) == 2
+    assert policies.fitting(Requirements(memory_bytes=3 * GIB), lent) == 2
+    assert policies.fitting(Requirements(gpus=1, memory_bytes=GIB), lent) == 2
 
 
 def test_the_reserve_shrinks_to_the_end_unless_nobody_else_is_there() -> None:
