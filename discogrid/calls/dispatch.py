@@ -30,7 +30,7 @@ class Line(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many calls run at a time there, as far as is known now."""
+        """How many calls run at a time there, as far as is known now; 0: it is not."""
 
     @property
     def most(self) -> int | None:
@@ -197,6 +197,12 @@ class Dispatcher:
     def job(self) -> str:
         """The id of the job on the grid whose tasks the calls are; empty where the line has none."""
         return str(getattr(self._line, "job", ""))
+
+    def slots(self, patience_s: float = 0.0) -> int:
+        """How many calls run at a time there, waiting up to `patience_s` seconds for the first to be known; 0: it is not."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._line.slots > 0 or self._over is not None, patience_s)
+            return self._line.slots
 
     def knows(self, function: Callable[..., Any]) -> bool:
         """Whether the function has been sent, so that nobody has to pack it again."""

@@ -90,12 +90,16 @@ class CallExecutor(Executor):
         """Take no more calls; `cancel_futures`: nor make those that have not left. `wait` until all are answered."""
         self._dispatcher.close()
         if cancel_futures:
-            for future in list(self._futures):
-                future.cancel()
-            for found in list(self._maps):
-                self._dispatcher.cancel(found, CancelledError())
+            self.cancel_all()
         if wait:
             self._dispatcher.join()
+
+    def cancel_all(self) -> None:
+        """Of the calls that were made, those that have not left never will."""
+        for future in list(self._futures):
+            future.cancel()
+        for found in list(self._maps):
+            self._dispatcher.cancel(found, CancelledError())
 
     def terminate(self) -> None:
         """End everything at once; whoever waits is told so."""

@@ -67,7 +67,7 @@ class GridLine:
         processes: int | None,
     ) -> None:
         """Open a job of this manifest; `files` are its script and constants, in this order. DiscogridError when it cannot be."""
-        self.slots = processes or 1
+        self.slots = 0
         self._receiver = home
         self._grid = grid
         self._manifest = manifest

@@ -123,7 +123,7 @@ class SeatLine:
     @property
     def slots(self) -> int:
         """See Line."""
-        return self._grid.slots if self._grid is not None else 1
+        return self._grid.slots if self._grid is not None else 0
 
     @property
     def most(self) -> int | None:
