@@ -19,6 +19,9 @@ COMMANDS: dict[str, Row] = {
     "submit": Row(
         "discogrid.cli.submit:submit", "Run a script over many inputs and download the results.", _RUN
     ),
+    "map": Row(
+        "discogrid.cli.map:map_command", "Call a Python function for many items and print the results.", _RUN
+    ),
     "demo": Row(
         "discogrid.cli.demo:demo", "Put disco glasses on a generated movie, on this machine alone.", _RUN
     ),
