@@ -121,7 +121,17 @@ def unpack(parcel: Parcel) -> Callable[..., Any]:
     if parcel.modules:
         sys.meta_path.insert(0, SourceFinder(parcel.modules))
     function: Callable[..., Any] = pickle.loads(parcel.body)  # noqa: S301 (signed by who is to run code here)
+    _be_main(function)
     return function
+
+
+def _be_main(function: Callable[..., Any]) -> None:
+    """What is of the caller's main program is found in the module of that name: a pool that a call makes looks there."""
+    main = sys.modules["__main__"]
+    known = {**getattr(function, "__globals__", {}), getattr(function, "__name__", ""): function}
+    for name, value in known.items():
+        if getattr(value, "__module__", "") == "__main__" and getattr(value, "__qualname__", "") == name:
+            setattr(main, name, value)
 
 
 def warn_when_heavy(function: Callable[..., Any], content: bytes) -> None:

@@ -308,4 +308,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # The module of that name is for what is the caller's main program: nothing of ours may be in the way of its names.
+    from discogrid.calls import worker
+
+    worker.main()

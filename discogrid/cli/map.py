@@ -167,7 +167,7 @@ def opened_items(text: str, opened: ExitStack) -> Iterator[Any]:
     if text.lstrip().startswith("["):
         return items_of([text], "ITEMS")
     try:
-        file = opened.enter_context(Path(text).open(encoding="utf-8"))
+        file = opened.enter_context(Path(text).open(encoding="utf-8"))  # noqa: SIM115 (`opened` closes it)
     except OSError as error:
         raise InputError(
             f"the items {text} cannot be read: {error.strerror}",
