@@ -309,6 +309,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # The module of that name is for what is the caller's main program: nothing of ours may be in the way of its names.
-    from discogrid.calls import worker
+    from discogrid.calls import worker  # noqa: PLW0406
 
     worker.main()

@@ -303,3 +303,13 @@ def test_a_worker_that_lies_is_refused() -> None:
             from_worker(body)
     with pytest.raises(WireError):
         to_worker(frame(Started())[4:])
+
+
+def test_a_pool_that_a_call_makes_finds_what_is_of_the_main_program(worker: Worker) -> None:
+    source = "import multiprocessing\ndef run(x):\n    return x + 1\n"
+    source += "def work(n):\n    with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+    source += "        return pool.map(run, range(n))\n"
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, names)
+    worker.open(names["work"])
+    assert worker.results((3,)) == [[1, 2, 3]]
