@@ -135,8 +135,12 @@ def _be_main(function: Callable[..., Any]) -> None:
 
 
 def warn_when_heavy(function: Callable[..., Any], content: bytes) -> None:
-    """HeavyFunction, once, where the function is written, when `content`, which it was packed to, is large."""
-    if len(content) <= HEAVY_BYTES or not (heavy := heavy_parts(function)):
+    """HeavyFunction, once, where the function is written, when what it holds of `content`, which it was packed to, is large."""
+    if (
+        len(content) <= HEAVY_BYTES
+        or len(read(content).body) <= HEAVY_BYTES
+        or not (heavy := heavy_parts(function))
+    ):
         return
     code = getattr(inspect.unwrap(function), "__code__", None)
     warnings.warn_explicit(
@@ -161,7 +165,10 @@ def heavy_parts(function: Callable[..., Any]) -> list[Heavy]:
     for name, value in {**known.globals, **known.nonlocals}.items():
         if isinstance(value, ModuleType | type) or inspect.isroutine(value):
             continue
-        size = len(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        try:
+            size = len(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+        except Exception:  # noqa: BLE001, S112 (it does not travel: its module does, by name)
+            continue
         if size >= HEAVY_BYTES:
             found.append(Heavy(name, size))
     return sorted(found, key=lambda heavy: -heavy.size)
