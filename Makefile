@@ -16,7 +16,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 # The tests of what decides.
 COVERING := tests/pure tests/store/test_merkle.py tests/box/test_pieces.py tests/tui/test_model.py
 
-.PHONY: demo slirp4netns test sim chaos cpython coverage check lint format clean
+.PHONY: demo slirp4netns test sim chaos cpython types coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,12 @@ cpython: ## what CPython asks of multiprocessing.Pool and of concurrent.futures
 	$(CPYTHON) -m venv $(VENV)/cpython
 	$(VENV)/cpython/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest pytest-asyncio pytest-timeout
 	$(VENV)/cpython/bin/python -m pytest tests/calls/test_cpython.py tests/calls/test_cpython_futures.py
+
+# Judged is an installed copy, as a user has it.
+types: ## every public name of discogrid has a type, and which one is beyond doubt
+	$(PYTHON) -m venv --clear $(VENV)/types
+	$(VENV)/types/bin/python -m pip install --quiet --disable-pip-version-check . 'pyright[nodejs]'
+	cd $(VENV)/types && PATH="$$PWD/bin:$$PATH" VIRTUAL_ENV="$$PWD" pyright --verifytypes discogrid --ignoreexternal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from discogrid.errors import WireError
 from discogrid.messages import AnyMessage, Message
 from discogrid.transport import LINGER_MS, Delivery, Link
 from discogrid.wire import decode, encode
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
@@ -31,7 +31,7 @@ ADDRESSES_MAX = 16  # of one service
 ADDRESSES_CHECKED_S = 3.0  # a network that comes up, or another address on it, is announced after this
 EVERYWHERE = ("0.0.0.0", "*", "[::]", "::")  # noqa: S104 (read, not bound)
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class Download:
         self, client: AsyncClient, job: JobView, opened: Job, inputs: list[str | None], wish: Wish
     ) -> None:
         """Use `Download.begin`."""
-        self.folder = wish.folder or Path(folder_name(job))
+        self.folder: Path = wish.folder or Path(folder_name(job))
         self._job = job
         self._wish = wish
         self._inputs = inputs
@@ -143,7 +143,7 @@ class Download:
         place = Path(self._passing.name) if self._passing else self.folder / RESULTS
         _make_folder(self.folder)
         place.mkdir(exist_ok=True)
-        self.archives = Archives(client, job.id, opened, place)
+        self.archives: Archives = Archives(client, job.id, opened, place)
         self._waiting: set[int] = set()
         self._fetching: asyncio.Task[None] | None = None
 

@@ -159,7 +159,7 @@ class WorkerLost(CallLost):
         """`exit_status` is its exit code, or minus the signal that ended it; None where nobody knows."""
         super().__init__(what, why, fix)
         if exit_status is not None:
-            self.args = (self.what, why, fix, exit_status)
+            self.args: tuple[object, ...] = (self.what, why, fix, exit_status)
 
     @property
     def exit_status(self) -> int | None:

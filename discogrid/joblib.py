@@ -15,16 +15,16 @@ from discogrid.remote.shared import shared
 
 try:
     from joblib.parallel import ParallelBackendBase, register_parallel_backend
-except ImportError as error:
+except ImportError as _error:
     raise MissingProgram(
         "joblib is not installed, for which discogrid.joblib is a backend", fix="pip install joblib"
-    ) from error
+    ) from _error
 
 NAME = "discogrid"
 SLOTS_S = 5.0  # that the first loop waits for an agent, to know how many calls run at a time
 
 
-class GridBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+class _GridBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     """What joblib calls a backend. Its keywords are those of `discogrid.Pool`: grid, local, box, needs, memory and so on."""
 
     supports_retrieve_callback = True
@@ -82,4 +82,4 @@ class GridBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no t
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
 
-register_parallel_backend(NAME, GridBackend)
+register_parallel_backend(NAME, _GridBackend)

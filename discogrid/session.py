@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from discogrid import __version__, transport
 from discogrid.blobs import BlobStore
@@ -64,7 +64,7 @@ ANSWER_S = 30.0  # any single answer
 PING_S = 3.0
 QUEUE_PUSHES_MAX = 10_000
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

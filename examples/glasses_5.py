@@ -35,8 +35,8 @@ try:
     import imageio_ffmpeg
     import numpy as np
     import numpy.typing as npt
-except ImportError as error:
-    sys.exit(f"glasses: {error}; the packages it needs come with: pip install 'discogrid[vision]'")
+except ImportError as _error:
+    sys.exit(f"glasses: {_error}; the packages it needs come with: pip install 'discogrid[vision]'")
 
 Pixels = npt.NDArray[np.uint8]
 Eyes = tuple[complex, complex]  # left and right one in the picture, x + y*1j in pixels

@@ -24,7 +24,7 @@ class Incoming:
         """Use `BlobStore.begin`; `on_end` is told once whether the blob got to its place."""
         self.digest = digest
         self.size = size
-        self.received = 0
+        self.received: int = 0
         self._on_end = on_end
         self._place = place
         self._part = folder / f"{secrets.token_hex(8)}.part"

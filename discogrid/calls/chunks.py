@@ -33,7 +33,7 @@ class Chunker:
         self.mean_s: float | None = None  # run time of a call, as far as is known
         self._largest = 0  # chunk that has come back
         self._filling = True  # what is under way, to as much as is to be
-        self.under_way = 0  # chunks
+        self.under_way: int = 0  # chunks
 
     def next(self, waiting: int, slots: int, *, more: bool) -> int:
         """How many of the `waiting` calls go next; 0: none as long as enough is under way.

@@ -17,7 +17,7 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Like click's."""
         super().__init__(*arguments, **options)
-        self.params += global_options()
+        self.params.extend(global_options())
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
         self.context_settings.setdefault("max_content_width", 100)
 

@@ -10,8 +10,8 @@ class Console:
 
     def __init__(self) -> None:
         """Stand on the process's own streams."""
-        self.output = Output()
-        self.narration = Narration()
+        self.output: Output = Output()
+        self.narration: Narration = Narration()
         self.debug = False
         self.coloured = False  # whether the command line said when to colour
         self.colour("auto")

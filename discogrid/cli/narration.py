@@ -20,10 +20,10 @@ class Narration:
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """`stream` is stderr unless given; `clock` is in seconds."""
-        self.stream = stream or sys.stderr
-        self.terminal = self.stream.isatty()
-        self.style = Style(on=False)
-        self.quiet = False
+        self.stream: TextIO = stream or sys.stderr
+        self.terminal: bool = self.stream.isatty()
+        self.style: Style = Style(on=False)
+        self.quiet: bool = False
         self.verbose = False
         self.clock = clock
         self._progress: Progress | None = None

@@ -28,9 +28,9 @@ class Output:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """`stream` is stdout unless given."""
-        self.stream = stream or sys.stdout
-        self.terminal = self.stream.isatty()
-        self.style = Style(on=False)
+        self.stream: TextIO = stream or sys.stdout
+        self.terminal: bool = self.stream.isatty()
+        self.style: Style = Style(on=False)
 
     def json(self, thing: str, content: Mapping[str, object]) -> None:
         """One document: `"schema": "discogrid.<thing>/1"` and the content."""

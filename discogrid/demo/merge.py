@@ -18,10 +18,10 @@ from discogrid.errors import DiscogridError, InputError, MissingProgram
 
 try:
     import av
-except ImportError as error:
+except ImportError as _error:
     raise MissingProgram(
-        "Movies cannot be merged.", why=f"{error}.", fix="Run: pip install 'discogrid[demo]'"
-    ) from error
+        "Movies cannot be merged.", why=f"{_error}.", fix="Run: pip install 'discogrid[demo]'"
+    ) from _error
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,7 +308,8 @@ class _Machine(ABC):
 class Joiner(_Machine):
     """The side on which the code is typed."""
 
-    me, they = Direction.JOINER, Direction.INVITER
+    me: Direction = Direction.JOINER
+    they: Direction = Direction.INVITER
 
     def __init__(self, nameplate: str, password: bytes, party: Party, now: float) -> None:
         """`password` is the code's or the token's."""
@@ -373,7 +374,8 @@ class Joiner(_Machine):
 class Inviter(_Machine):
     """The side that shows the code, for one connection."""
 
-    me, they = Direction.INVITER, Direction.JOINER
+    me: Direction = Direction.INVITER
+    they: Direction = Direction.JOINER
 
     def __init__(self, party: Party, now: float) -> None:
         """Which invitation is meant is asked for when the joiner has named it."""

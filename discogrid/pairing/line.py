@@ -10,6 +10,7 @@ import logging
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from discogrid.errors import GridError
 from discogrid.pairing.addresses import PORT_DEFAULT, Address
@@ -41,7 +42,7 @@ _LENGTH = struct.Struct(">I")
 Question = Asked | Confirmed | Heard
 Answer = Callable[[Question], Awaitable[Event]]
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Line:

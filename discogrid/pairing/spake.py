@@ -1,6 +1,6 @@
 """SPAKE2 of the PyPI package `spake2`, with types, and with entropy as a value."""
 
-from enum import Enum
+from enum import Enum, auto
 
 from spake2 import SPAKE2_A, SPAKE2_B
 from spake2.ed25519_basic import NotOnCurve
@@ -13,8 +13,11 @@ SHARE_BYTES = 33
 class Side(Enum):
     """Who plays which part; the two parts cannot be swapped, so a reflected message is refused."""
 
-    JOINER = SPAKE2_A
-    INVITER = SPAKE2_B
+    JOINER = auto()
+    INVITER = auto()
+
+
+_PARTS = {Side.JOINER: SPAKE2_A, Side.INVITER: SPAKE2_B}
 
 
 class ShareRefused(Exception):
@@ -27,8 +30,8 @@ class Exchange:
     def __init__(self, side: Side, password: bytes, entropy: bytes) -> None:
         """`entropy` is ENTROPY_BYTES random bytes that are used nowhere else."""
         assert len(entropy) == ENTROPY_BYTES
-        self._exchange = side.value(password, entropy_f=lambda size: entropy[:size])
-        self.share = bytes(self._exchange.start())
+        self._exchange = _PARTS[side](password, entropy_f=lambda size: entropy[:size])
+        self.share: bytes = bytes(self._exchange.start())
 
     def key(self, share: bytes) -> bytes:
         """The key; may be asked for once. ShareRefused when the share is not one of the other side."""

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import structs
 
@@ -57,7 +57,7 @@ SEEN_S = 0.5  # or after so long
 AGAIN_S = 0.02  # before a line that is full is tried again
 CLOSE_S = 5.0  # for the coordinator to hear that a job is over
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Owner(Protocol):

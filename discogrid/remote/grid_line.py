@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from msgspec import structs
 
@@ -30,7 +30,7 @@ from discogrid.views import task_label
 
 STORE_BYTES_MAX = 16 << 30  # of large answers on their way home
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Home(Protocol):
@@ -67,7 +67,7 @@ class GridLine:
         processes: int | None,
     ) -> None:
         """Open a job of this manifest; `files` are its script and constants, in this order. DiscogridError when it cannot be."""
-        self.slots = 0
+        self.slots: int = 0
         self._receiver = home
         self._grid = grid
         self._manifest = manifest

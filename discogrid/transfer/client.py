@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import zmq
 
@@ -28,7 +28,7 @@ MOVES_MAX = 64  # blobs at once: each is an open file; others wait
 TICK_S = 0.25  # how often silence is looked for
 QUEUE_FULL_S = 0.05  # until a message that the socket did not take is tried again
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

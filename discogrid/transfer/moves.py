@@ -100,7 +100,7 @@ class Put:
         self._offered = False
         self._granted: deque[int] = deque()  # offsets that may be sent
         self._furthest = 0  # the highest offset the other side has spoken of
-        self.in_flight = 0
+        self.in_flight: int = 0
         if self._file.seek(0, os.SEEK_END) != size:
             self._file.close()
             raise self._changed()

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from discogrid.blobs import BlobStore, Incoming
 from discogrid.channel import Channel, Received
@@ -25,7 +25,7 @@ TAKEOVER_S = 2.0  # a peer that was silent for so long may go on over another co
 IDLE_S = 60.0  # an upload nobody goes on with is dropped after this
 SWEEP_S = 5.0
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class BlobServer:
 
         With `uploads_max`, who asks for another blob while so many are sent is refused.
         """
-        self.sent_bytes = 0  # of blobs, chunks that were sent again included
+        self.sent_bytes: int = 0  # of blobs, chunks that were sent again included
         self._sending = None if uploads_max is None else Uploads(uploads_max)
         self._store = store
         self._may_read = may_read

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import zmq
 import zmq.utils.z85
@@ -27,7 +28,7 @@ KEY_BYTES = 32
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Doorkeeper:

@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Final
 
 import zmq
 import zmq.utils.monitor
@@ -35,7 +36,7 @@ WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPE
 TCP_INFO_BYTES = 136
 TCP_INFO_MOVED_AT = 120  # tcpi_bytes_acked and tcpi_bytes_received in Linux' struct tcp_info
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class Gate:
@@ -44,7 +45,7 @@ class Gate:
     def __init__(self, socket: "zmq.Socket[bytes]", connections: Connections) -> None:
         """Hear of every connection of a socket that is not bound yet; `watch` begins to count, `close` ends it."""
         self.connections = connections
-        self.cut = 0  # connections
+        self.cut: int = 0  # connections
         self._socket = socket
         self._port = 0
         self._family: int = plain.AF_INET

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import zmq
 
@@ -26,7 +27,7 @@ from discogrid.transport.limits import (
 from discogrid.transport.reader import Reader
 from discogrid.wire import FRAMES_MAX
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Link:
         self._complaints = Complaints(COMPLAINT_S)  # messages of a member that were over its rate
         self._loop = asyncio.get_running_loop()
         self.endpoint = endpoint
-        self.dropped = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
+        self.dropped: int = 0  # messages a full or vanished peer did not take; heartbeats heal what they said
         self._reader = Reader(socket, self._receive)
 
     def send(self, frames: Sequence[bytes], route: bytes = b"") -> bool:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from discogrid.errors import SignatureRefused
 from discogrid.locks import waiting_for
@@ -12,7 +13,7 @@ from discogrid.types import NodeId
 
 FILE = "roster"
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class RosterKeeper:

@@ -87,7 +87,7 @@ def test_a_grid_search_finds_on_a_grid_what_it_finds_here(request: pytest.Fixtur
 
 def test_a_keyword_that_nobody_knows_is_named() -> None:
     with pytest.raises(TypeError, match="gird"):
-        discogrid.joblib.GridBackend(gird="home")
+        joblib.parallel_config(backend="discogrid", gird="home")
 
 
 def test_no_jobs_are_no_loop(own: Machine) -> None:
