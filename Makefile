@@ -58,7 +58,8 @@ cpython: ## what CPython asks of multiprocessing.Pool and of concurrent.futures
 		{ echo "$(CPYTHON) ships no tests of its own. Name an interpreter that does: make cpython CPYTHON=..."; exit 1; }
 	$(CPYTHON) -m venv $(VENV)/cpython
 	$(VENV)/cpython/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest pytest-asyncio pytest-timeout
-	$(VENV)/cpython/bin/python -m pytest tests/calls/test_cpython.py tests/calls/test_cpython_futures.py
+	$(VENV)/cpython/bin/python -m pytest \
+		tests/calls/test_cpython.py tests/calls/test_cpython_futures.py tests/grid/test_cpython.py tests/grid/test_cpython_futures.py
 
 # Judged is an installed copy, as a user has it.
 types: ## every public name of discogrid has a type, and which one is beyond doubt

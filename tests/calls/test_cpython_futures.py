@@ -1,21 +1,8 @@
-"""CPython's own tests of concurrent.futures, run against our executor: `make cpython` names an interpreter that has them."""
-
-import importlib
-from typing import Any
-
-import pytest
+"""What CPython asks of an executor, asked of ours over processes of this machine."""
 
 from discogrid.calls.executor import CallExecutor
+from tests.calls.cpython import executor_tests
 from tests.calls.local_line import local
-from tests.skips import NO_SUITE
-
-suite = pytest.importorskip("test.test_concurrent_futures", reason=NO_SUITE)
-
-
-def of_theirs(module: str, name: str) -> Any:
-    """A class of CPython's, which was in one file up to 3.11 and is in a package since."""
-    inside = importlib.import_module(f"{suite.__name__}.{module}") if hasattr(suite, "__path__") else suite
-    return getattr(inside, name)
 
 
 def executor(max_workers: int | None = None) -> CallExecutor:
@@ -25,12 +12,4 @@ def executor(max_workers: int | None = None) -> CallExecutor:
     return CallExecutor(local(max_workers or 2))
 
 
-def ours(module: str, name: str) -> type:
-    """Their tests of this name, of our executor."""
-    bases = (of_theirs("util", "ExecutorMixin"), of_theirs(module, name), of_theirs("util", "BaseTestCase"))
-    return type(f"Test{name}", bases, {"executor_type": staticmethod(executor), "__module__": __name__})
-
-
-TestExecutorTest = ours("executor", "ExecutorTest")
-TestWaitTests = ours("test_wait", "WaitTests")
-TestAsCompletedTests = ours("test_as_completed", "AsCompletedTests")
+globals().update(executor_tests(__name__, executor))

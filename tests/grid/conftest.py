@@ -21,3 +21,11 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         machine.coordinate()
         machine.lend()
         yield machine
+
+
+@pytest.fixture(scope="module")
+def at_grid(grid: Machine) -> Iterator[None]:
+    """This process is the grid's user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISCOGRID_HOME", str(grid.home))
+        yield
