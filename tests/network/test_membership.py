@@ -114,7 +114,9 @@ def assert_resumed(users: dict[str, Terminal], host: Host) -> None:
         [kept] = (folder / "results").glob("*.zip")
         with open_archive(kept) as archive:
             written = archive.read("DiscoTask.stdout.0.txt", 1 << 20).decode().split()
-        assert [line for line in users["logs"].lines() if line.isdigit()] == written
+        said = users["logs"].lines()
+        remarks = [line for line in said if not line.isdigit()]
+        assert [line for line in said if line.isdigit()] == written, remarks
 
 
 def silent(host: Host) -> Callable[[], bool]:
