@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# Tests wait more than they compute: one worker more than a small machine has cores.
+WORKERS ?= 3
 
 # Decides, and touches nothing: every branch of it is taken by a test.
 PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle discogrid.mounts discogrid_coordinator.events discogrid_coordinator.scheduler \
-	$(addprefix discogrid_coordinator.,queues floor placement helping withdrawal leases durations ended locality policies books) discogrid_agent.events \
-	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance \
+	$(addprefix discogrid_coordinator.,queues floor placement helping withdrawal leases durations ended locality policies books call_job) discogrid_agent.events \
+	discogrid_agent.machine discogrid_agent.fetches discogrid_agent.outbox discogrid_agent.rules discogrid_agent.acceptance discogrid_agent.call_history \
 	discogrid_agent.log_keeper discogrid_agent.log_feed discogrid_agent.charges discogrid_agent.uplink.addresses \
 	discogrid_agent.uplink.off_limits discogrid_coordinator.quotas discogrid_coordinator.retention discogrid_tui.model \
 	discogrid_coordinator.tracker discogrid_agent.sources discogrid.transfer.uploads \

@@ -144,8 +144,7 @@ class CallDesk:
         except (DiscogridError, IndexError) as error:
             log.warning("agent %s: answers were not accepted: %s", peer.name, error)
             for attempt in attempts:
-                reason = "its answers were not accepted by the coordinator"
-                engine.tell(events.TaskFailed(peer.name, attempt, Outcome.TRANSFER_FAILED, reason))
+                engine.misheard(peer.name, attempt, "its answers were not accepted by the coordinator")
             return
         won = [
             attempt

@@ -189,9 +189,17 @@ class Engine:
 
     def answered(self, agent: AgentId, attempt: Attempt, seconds: float) -> bool:
         """The calls of a task have been answered by an agent, whose signature holds; whether nobody was faster."""
-        answered = self._pending[attempt] = Answered(kept=seconds >= KEPT_S)
-        self.tell(events.TaskSucceeded(agent, attempt, seconds))
-        self._pending.pop(attempt, None)
+        return self._heard(events.TaskSucceeded(agent, attempt, seconds), kept=seconds >= KEPT_S)
+
+    def misheard(self, agent: AgentId, attempt: Attempt, reason: str) -> None:
+        """What an agent has said of the calls of a task cannot be used: the task runs again."""
+        self._heard(events.TaskFailed(agent, attempt, Outcome.TRANSFER_FAILED, reason), kept=True)
+
+    def _heard(self, event: events.TaskSucceeded | events.TaskFailed, *, kept: bool) -> bool:
+        """Tell what has come of the calls of a task; whether it ran there and has not ended elsewhere."""
+        answered = self._pending[event.attempt] = Answered(kept)
+        self.tell(event)
+        self._pending.pop(event.attempt, None)
         return answered.won
 
     def calls(self, job: JobId) -> CallJob | None:

@@ -10,7 +10,7 @@ from discogrid.blobs import BlobStore
 from discogrid.bundle import Job, seal_result
 from discogrid.channel import Received
 from discogrid.keys import Identity
-from discogrid.messages import Message, RunTasks, TaskDone, TasksDone
+from discogrid.messages import PROTOCOL, Message, RunTasks, TaskDone, TasksDone
 from discogrid.submission import Prepared
 from discogrid.types import GIB, AgentId, Attempt, JobId, Outcome, Role
 from discogrid.wire import decode, encode, pack_parts
@@ -79,6 +79,7 @@ class Bench:
 
     def client(self, name: str = "client") -> Peer:
         peer = self.peer(self.cast.submitter, Role.SUBMITTER, name)
+        peer.protocol = PROTOCOL
         self.engine.peers.add(peer)
         return peer
 
