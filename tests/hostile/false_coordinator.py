@@ -17,6 +17,7 @@ from discogrid.channel import Channel, Received
 from discogrid.messages import (
     PROTOCOL,
     BlobChunk,
+    CallsAnswered,
     GetBlob,
     Heartbeat,
     HeartbeatSeen,
@@ -109,6 +110,7 @@ class FalseCoordinator:
         self.store = BlobStore(folder / "blobs", GIB)
         self.heard: list[Message] = []
         self.done: dict[Attempt, tuple[TaskDone, bytes, bytes | None]] = {}
+        self.answers: dict[Attempt, tuple[bytes, bytes]] = {}  # to calls, with the envelope
         self.logs: defaultdict[tuple[Attempt, str], bytes] = defaultdict(bytes)
         self.swapped: dict[Digest, bytes] = {}  # what is served instead
         self._news = asyncio.Condition()
@@ -257,6 +259,11 @@ class FalseCoordinator:
                     self.logs[attempt, stream] += received.payload[0]
                 case TasksDone(tasks=tasks):
                     self._keep(tasks, *received.payload)
+                case CallsAnswered(runs=runs):
+                    packed, envelope = unpack_parts(received.payload[0], part_bytes_max=1 << 20)
+                    attempts = [attempt for run in runs for attempt in run.attempts()]
+                    self.answers.update(dict.fromkeys(attempts, (packed, envelope)))
+                    self._channel.send(TasksCommitted(attempts=tuple(attempts)), route=self._route)
                 case _:
                     pass
         task = asyncio.get_running_loop().create_task(self._tell())
