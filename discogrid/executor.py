@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Unpack
 
 from discogrid.calls.executor import CallExecutor
+from discogrid.remote.early import open_calls
 from discogrid.remote.keywords import CallKeywords, call_options
-from discogrid.remote.opening import open_calls
 
 
 class Executor(CallExecutor):

@@ -25,12 +25,12 @@ from discogrid.trust.owner import (
 from discogrid.trust.roster import Roster, open_roster
 from discogrid.trust.vault import Backup
 
-OWN = "own"
+OWN = places.OWN
 """This machine's own grid: over a socket file, started on demand."""
 HOME = "home"
 """The grid of this user's other machines: over TCP, started with `discogrid coordinator` or `discogrid up`."""
-COORDINATOR_VARIABLE = "DISCOGRID_COORDINATOR"
-ADDRESS_FILE = "address.json"
+COORDINATOR_VARIABLE = places.COORDINATOR_VARIABLE
+ADDRESS_FILE = places.ADDRESS_FILE
 GRID_FILE = "grid.json"
 IDENTITY_FILE = "identity.json"
 OLD_IDENTITY_FILE = "identity.old.json"
@@ -216,7 +216,7 @@ def shared_grids() -> list[str]:
 
 def joined() -> list[str]:
     """The names of the grids whose coordinator's address this node keeps."""
-    return [name for name in _folders() if (places.home() / "grids" / name / ADDRESS_FILE).exists()]
+    return places.joined_grids()
 
 
 def _folders() -> list[str]:

@@ -9,13 +9,13 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from importlib.metadata import Distribution, distributions
 from pathlib import Path
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from typing import TYPE_CHECKING
 
 from discogrid.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PACKAGES_MAX = 256
 PACKAGE_CHARACTERS_MAX = 200
@@ -67,6 +67,11 @@ def script_packages(source: str, where: str) -> tuple[str, ...]:
 
 def active_environment() -> tuple[str, ...]:
     """What is installed in the active virtual environment, each at its version. InputError when there is none."""
+    # Few jobs bring packages, and every program that has to do with jobs would load what reads their names.
+    from importlib.metadata import distributions
+
+    from packaging.utils import canonicalize_name
+
     active = os.environ.get("VIRTUAL_ENV")
     if not active:
         raise InputError(
@@ -103,12 +108,14 @@ def check_packages(packages: Sequence[str]) -> str:
     return ""
 
 
-def _pinned(found: Distribution, name: str) -> str:
+def _pinned(found: "Distribution", name: str) -> str:
     return f"{name}=={found.version.partition('+')[0]}"
 
 
 def _package(text: str, where: str) -> str:
     """One package as it is signed; InputError when it could lead elsewhere than to an index."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
     if len(text) > PACKAGE_CHARACTERS_MAX or not text.isprintable():
         raise InputError(f"{where} holds something that is no package: {text[:80]!r}")
     if text.startswith("-") or "/" in text or "\\" in text:

@@ -11,6 +11,10 @@ import platformdirs
 from discogrid.errors import KeyFileError
 
 HOME_VARIABLE = "DISCOGRID_HOME"
+COORDINATOR_VARIABLE = "DISCOGRID_COORDINATOR"
+OWN = "own"
+"""The name of this machine's own grid."""
+ADDRESS_FILE = "address.json"
 PRIVATE = 0o700
 
 
@@ -35,6 +39,11 @@ def identity_file() -> Path:
 def grid_folder(grid: str) -> Path:
     """What this node knows of one grid: its roster, its address, the owner's key if it is kept here."""
     return private_folder(home() / "grids" / grid)
+
+
+def joined_grids() -> list[str]:
+    """The names of the grids whose coordinator's address this node keeps."""
+    return sorted(file.parent.name for file in (home() / "grids").glob(f"*/{ADDRESS_FILE}"))
 
 
 def coordinator_folder(grid: str) -> Path:

@@ -113,6 +113,10 @@ class Session:
     async def __aenter__(self) -> Self:
         """Connect; GridError after CONNECT_S without an answer, HandshakeRefused when the grid says no."""
         self._grid.check_membership()
+        if self._grid.own:
+            await asyncio.to_thread(
+                ensure_own_grid
+            )  # who dials before it listens waits before dialling again
         self._context = transport.new_context()
         self._dial()
         self._greeted = asyncio.get_running_loop().create_future()
@@ -236,7 +240,8 @@ class Session:
     async def _greeting_here(self, greeted: asyncio.Future[Welcome]) -> None:
         """This machine's own grid is started when it does not run, or is just leaving."""
         for attempt in range(1, OWN_TRIES + 1):
-            await asyncio.to_thread(ensure_own_grid)
+            if attempt > 1:
+                await asyncio.to_thread(ensure_own_grid)
             self._hello()
             try:
                 async with asyncio.timeout(CONNECT_S / OWN_TRIES):

@@ -15,7 +15,6 @@ import click
 from discogrid import places
 from discogrid.cli.command import Command, as_size
 from discogrid.cli.console import Console
-from discogrid.cli.pairing import ask_for_code, join_grid
 from discogrid.discovery import announced
 from discogrid.errors import GridError, SandboxError, UsageError
 from discogrid.grid import (
@@ -97,6 +96,7 @@ log = logging.getLogger(__name__)
     help="Listen on no port: large files come from the coordinator alone, and go to no other agent.",
 )
 @click.option("--leash", is_flag=True, hidden=True, help="Stop when stdin closes.")
+@click.option("--told", is_flag=True, hidden=True, help="Dial when something comes on stdin.")
 @click.pass_obj
 def agent(
     console: Console,
@@ -112,6 +112,7 @@ def agent(
     allow_environments: bool,
     peers: bool,
     leash: bool,
+    told: bool,
 ) -> None:
     """Lend this machine: run signed tasks of the grid, each in a box, and return their results."""
     logging.basicConfig(
@@ -128,6 +129,8 @@ def agent(
             f"{shown!r} cannot be an agent's name", fix="Use letters, digits, '-' and '.', 64 at most."
         )
     grid = _grid(console, grid_name, code, token_file, shown)
+    if told and not os.read(sys.stdin.fileno(), 1):
+        return  # whoever started this agent has made way for somebody else
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
     box = _box(grid, sandbox, ControlGroups.find())
@@ -162,6 +165,9 @@ def _grid(
         found = open_grid(grid_name) if grid_name is not None else lent_grid()
         if found is not None:
             return found
+    from discogrid.cli.pairing import ask_for_code, join_grid  # which few starts of an agent need
+
+    if code is None and token_file is None:
         if not sys.stdin.isatty():
             raise GridError(
                 "this machine has joined no grid",

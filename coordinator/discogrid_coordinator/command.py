@@ -12,11 +12,11 @@ from discogrid import own, places
 from discogrid.cli.command import Command, as_duration
 from discogrid.cli.console import Console
 from discogrid.errors import GridError, UsageError
-from discogrid.grid import HOME, OWN, PORT_DEFAULT, open_grid, own_endpoint, parse_endpoint, remember_address
+from discogrid.grid import HOME, PORT_DEFAULT, open_grid, parse_endpoint, remember_address
 from discogrid.locks import held
 from discogrid.quantities import parse_duration
+from discogrid_coordinator.own_grid import serve_own_grid
 from discogrid_coordinator.retention import KEEP_S
-from discogrid_coordinator.server import Server, port_of
 from discogrid_coordinator.supervisor import AgentSupervisor
 
 LISTEN_DEFAULT = f"0.0.0.0:{PORT_DEFAULT}"
@@ -55,6 +55,7 @@ def coordinator(console: Console, listen: str, keep: float | None, *, no_announc
     "--slots", type=click.IntRange(1, 4096), help="Tasks of one CPU that run here at once; default: all CPUs."
 )
 @click.option("--own", "own_grid", is_flag=True, hidden=True)
+@click.option("--tell", type=int, hidden=True, help="A descriptor to write to once clients can come.")
 @click.option("--idle-exit", callback=as_duration, hidden=True, help="Leave after so long without work.")
 @click.pass_obj
 def up(
@@ -64,6 +65,7 @@ def up(
     no_announce: bool,
     slots: int | None,
     own_grid: bool,
+    tell: int | None,
     idle_exit: float | None,
 ) -> None:
     """Run the coordinator and this machine's agent together, until interrupted."""
@@ -71,30 +73,19 @@ def up(
     options = ["--slots", str(slots)] if slots else []
     if own_grid:
         idle_s = idle_exit or parse_duration(os.environ.get(own.IDLE_VARIABLE, f"{own.IDLE_S:.0f}s"))
-        asyncio.run(_serve_own(idle_s, keep or KEEP_S, options))
+        serve_own_grid(idle_s, keep or KEEP_S, options, tell)
     else:
         asyncio.run(
             _serve_home(console, listen, keep or KEEP_S, announce=not no_announce, agent_options=options)
         )
 
 
-async def _serve_own(idle_s: float, keep_s: float, agent_options: list[str]) -> None:
-    with held(own.lock_file()) as mine:
-        if not mine:
-            return  # somebody was faster
-        own.ready_file().unlink(missing_ok=True)
-        folder = places.coordinator_folder(OWN)
-        server = Server(open_grid(OWN), folder, listen=own_endpoint(), idle_s=idle_s, keep_s=keep_s)
-        async with AgentSupervisor(["--grid", OWN, *agent_options]).running():
-            try:
-                await server.run(lambda _: own.ready_file().touch(mode=0o600))
-            finally:
-                own.ready_file().unlink(missing_ok=True)
-
-
 async def _serve_home(
     console: Console, listen: str, keep_s: float, *, announce: bool, agent_options: list[str] | None
 ) -> None:
+    from discogrid_coordinator.server import Server, port_of
+
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
     endpoint = parse_endpoint(listen)
     if not endpoint.startswith("tcp://"):
         raise UsageError(
@@ -123,7 +114,6 @@ async def _serve_home(
 
 
 def _prepare_to_serve() -> None:
-    gc.freeze()  # what was imported stays: the collector need not look at it again and again
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"
     )

@@ -369,10 +369,11 @@ def is_own(origin: str) -> bool:
     return path.is_absolute() and not any(path.is_relative_to(place) for place in _installed_places())
 
 
-def _installed_places() -> list[Path]:
+@functools.cache  # nothing moves while a program runs, and to ask Python for it takes half a millisecond
+def _installed_places() -> tuple[Path, ...]:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     places = [sysconfig.get_path(name) for name in names]
-    return [Path(place) for place in {*places, *site.getsitepackages(), site.getusersitepackages()}]
+    return tuple(Path(place) for place in {*places, *site.getsitepackages(), site.getusersitepackages()})
 
 
 # -- where it runs

@@ -56,8 +56,8 @@ def map_command(
     prints null, and why on stderr; the command then ends with 1.
     """
     from discogrid.calls.pool import CallPool
+    from discogrid.remote.early import open_calls
     from discogrid.remote.keywords import call_options
-    from discogrid.remote.opening import open_calls
 
     console = ctx.ensure_object(Console)
     if choice.coordinator is not None:

@@ -5,7 +5,7 @@ import os
 import threading
 
 from discogrid.calls.dispatch import Dispatcher
-from discogrid.remote.opening import open_calls
+from discogrid.remote.early import open_calls
 from discogrid.remote.options import CallOptions
 
 _lock = threading.Lock()

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import ifaddr
-
 from discogrid.errors import SandboxError
 from discogrid.types import Limits, SandboxLevel
 from discogrid_agent.sandbox.box import Box, Scene
@@ -169,6 +167,8 @@ async def _try(box: Box, prepare: Prepare | None, *, network: bool) -> str | Non
 
 def own_addresses() -> list[str]:
     """The addresses of this machine that others may know it by."""
+    import ifaddr  # which starts a program when it is imported
+
     found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
     return [ip if isinstance(ip, str) else ip[0] for ip in found]
 
