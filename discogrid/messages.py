@@ -47,6 +47,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     holds: tuple[Run, ...] = ()  # what an agent that was away still has
     roster: int = 0  # the version of the roster it goes by
     blob_port: int = 0  # where an agent serves blobs to others, on the host that it dials from; 0: nowhere
+    proving: bool = False  # an agent that says hello again once it knows what else it can offer
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):

@@ -207,6 +207,7 @@ class Offer:
     no_network: str = ""  # why it cannot, whatever its owner says
     capabilities: frozenset[str] = field(default_factory=frozenset)
     protocol: int = 1  # that it speaks
+    proving: bool = False  # its box, network and capabilities are being found out: it will offer more, or say that it cannot
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class AgentView:
     software: str
     sandbox: str
     seen: float  # when its last message came
+    proving: bool = False  # it is still being found out which box it has
 
 
 def task_label(job: JobId, index: int) -> str:

@@ -6,7 +6,6 @@ kept by task.
 
 import asyncio
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from discogrid_agent.call_worker import CallWorker, Stage
 from discogrid_agent.log_keeper import LogKeeper
 from discogrid_agent.log_pipe import LogPipe
 from discogrid_agent.sandbox.box import Box
+from discogrid_agent.sandbox.late_box import known
 from discogrid_agent.sandbox.unboxed import Unboxed
 from discogrid_agent.usage import Meter
 from discogrid_agent.watch import Watch, Watched
@@ -170,6 +170,7 @@ class CallFloor:
         """A worker in a folder of its own, which is removed when it has ended."""
         scene = slot.scene
         box = self._box if scene.stage.place is None else self._unboxed()
+        await known(box)
         work = WorkFolder(self._folder / f"calls-{next(self._numbers)}", box.owner)
         loop = asyncio.get_running_loop()
         for pipe in slot.pipes.values():
@@ -217,8 +218,5 @@ class CallFloor:
     def _unboxed(self) -> Unboxed:
         """For calls of this machine's own user, which asked for no box."""
         if self._bare is None:
-            self._bare = Unboxed(adopt=False)
-            folder = self._folder / "bare"
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._bare.settle(folder)
+            self._bare = Unboxed(adopt=False)  # not settled: its calls have the PATH of who makes them
         return self._bare

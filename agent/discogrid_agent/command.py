@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -32,10 +33,12 @@ from discogrid.whereabouts import coordinator_answers, find_coordinator
 from discogrid_agent.capabilities import capabilities, cpu_count, memory_bytes
 from discogrid_agent.environments import Environments
 from discogrid_agent.guardian import stand_guard
+from discogrid_agent.prover import Prover, box_as_found
 from discogrid_agent.rules import Rule
 from discogrid_agent.rules_file import RulesFile
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.control_groups import ControlGroups
+from discogrid_agent.sandbox.late_box import LateBox
 from discogrid_agent.sandbox.probe import best_box, box_of
 from discogrid_agent.sandbox.strict import StrictBox
 from discogrid_agent.service import Service
@@ -133,28 +136,67 @@ def agent(
         return  # whoever started this agent has made way for somebody else
     # On this machine's own grid the submitter is the owner, whose --network is word enough.
     rules = RulesFile(places.rules_file(grid.name), Rule(network=grid.own))
-    box = _box(grid, sandbox, ControlGroups.find())
+    groups = ControlGroups.find()
+    lent = memory or memory_bytes()
+    offer = Offer(slots=slots or cpu_count(), memory_bytes=lent, sandbox=SandboxLevel.NONE, proving=True)
+    limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
+    # On this machine's own grid most work needs no box: what else it can give is found out while that runs.
+    late = grid.own and sandbox is None and not allow_environments
+    environments: Environments | None = None
+    box: Box = LateBox()
+    if not late:
+        box = _proven_box(grid, sandbox, groups, warm=warm)
+        environments = _environments(grid, shown, box) if allow_environments else None
+        names = capabilities() | ({ENVIRONMENT_CAPABILITY} if environments else frozenset())
+        offer = _offer(offer, box, names)
+    stand_guard()  # while there is one thread only
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
+    proof = _proof(box, offer, groups, warm=warm) if isinstance(box, LateBox) else None
+    lending = _lend(
+        *(grid, coordinator, shown, offer, limits, rules, box, environments, proof), peers=peers, leash=leash
+    )
+    asyncio.run(lending)
+
+
+def _proven_box(grid: Grid, wanted: str | None, groups: ControlGroups | None, *, warm: bool) -> Box:
+    """The box that tasks run in, after it has been tried with all that it gives them."""
+    box = _box(grid, wanted, groups)
     if isinstance(box, StrictBox) and (proof := prove_network(box)).reason:
         log.info("tasks get no network: %s", ". To mend it: ".join(filter(None, (proof.reason, proof.fix))))
-    if warm:
-        box = _warm(box)
-    lent = memory or memory_bytes()
-    environments = _environments(grid, shown, box) if allow_environments else None
-    offer = Offer(
-        slots=slots or cpu_count(),
-        memory_bytes=lent,
+    return _warm(box) if warm else box
+
+
+def _offer(offer: Offer, box: Box, names: frozenset[str]) -> Offer:
+    return replace(
+        offer,
         sandbox=box.level,
         network=not box.no_network,
         no_network=box.no_network,
-        capabilities=capabilities() | ({ENVIRONMENT_CAPABILITY} if environments else frozenset()),
+        capabilities=names,
+        proving=False,
     )
-    limits = Limits(seconds=float("inf"), memory_bytes=lent, log_bytes=16 << 20)
-    stand_guard()  # while there is one thread only
-    gc.freeze()  # what was imported stays: the collector need not look at it again and again
-    lending = _lend(
-        grid, coordinator, shown, offer, limits, rules, box, environments, peers=peers, leash=leash
-    )
-    asyncio.run(lending)
+
+
+def _proof(
+    box: LateBox, offer: Offer, groups: ControlGroups | None, *, warm: bool
+) -> Callable[[], Awaitable[Offer]]:
+    """Begin to find out what this machine can give; what is returned waits for it, and makes the box what it is."""
+    prover = Prover.begin(groups, warm=warm)
+
+    async def proof() -> Offer:
+        found = await prover.findings()
+        box.become(box_as_found(found, groups))
+        if box.level is not SandboxLevel.STRICT:
+            _warn_of_weak_box(box, found.weak)
+        elif found.no_network:
+            told = ". To mend it: ".join(filter(None, (found.no_network, found.mend_network)))
+            log.info("tasks get no network: %s", told)
+        if found.cold and warm and box.level is SandboxLevel.STRICT:
+            log.info("tasks start cold: %s", found.cold)
+        log.info("tasks run in the box %s", box.level.value)
+        return _offer(offer, box, frozenset(found.capabilities))
+
+    return proof
 
 
 def _grid(
@@ -188,6 +230,7 @@ async def _lend(
     rules: RulesFile,
     box: Box,
     environments: Environments | None,
+    proof: Callable[[], Awaitable[Offer]] | None,
     *,
     peers: bool,
     leash: bool,
@@ -212,8 +255,10 @@ async def _lend(
             box=box,
             environments=environments,
             peers=peers,
+            proof=proof,
         )
-        log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, box.level.value, endpoint)
+        known = "to be found out" if offer.proving else box.level.value
+        log.info("agent %s lends %d slots, box %s, to %s", name, offer.slots, known, endpoint)
         async with _leashed(service) if leash else contextlib.nullcontext(), _announced(grid):
             await service.run()
 
@@ -232,10 +277,12 @@ def _box(grid: Grid, wanted: str | None, groups: ControlGroups | None) -> Box:
         raise SandboxError(
             "the strict box cannot be built on this machine", why=probed.reason, fix=probed.fix
         )
-    log.warning(
-        "tasks of this machine's own grid run in the box %r: %s", probed.box.level.value, probed.reason
-    )
+    _warn_of_weak_box(probed.box, probed.reason)
     return probed.box
+
+
+def _warn_of_weak_box(box: Box, reason: str) -> None:
+    log.warning("tasks of this machine's own grid run in the box %r: %s", box.level.value, reason)
 
 
 def _environments(grid: Grid, name: str, box: Box) -> Environments:

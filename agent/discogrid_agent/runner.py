@@ -22,6 +22,7 @@ from discogrid_agent.log_pipe import LogPipe
 from discogrid_agent.record import Record
 from discogrid_agent.removal import remove_tree
 from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
+from discogrid_agent.sandbox.late_box import known
 from discogrid_agent.task import Ended, Task
 from discogrid_agent.usage import Meter, free_bytes
 from discogrid_agent.verdict import Cancelled, Exceeded, Limit, Stop, Verdict, judge
@@ -115,6 +116,11 @@ class Runner:
         """
         running = _Running(task, LogKeeper(task.limits.log_bytes), LogKeeper(task.limits.log_bytes))
         self._running[task.attempt] = running
+        try:
+            await known(self._box)
+        except BaseException:
+            del self._running[task.attempt]
+            raise
         used = self._used.pop() if self._used else None
         work = WorkFolder(self._attempts / _name(task.attempt), self._box.owner, used)
         try:

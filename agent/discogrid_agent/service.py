@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -122,10 +122,12 @@ class Service:
         box: Box,
         environments: Environments | None = None,
         peers: bool = True,
+        proof: Callable[[], Awaitable[Offer]] | None = None,
     ) -> None:
         """`offer` is what the owner lends, `limits` the most that any task may use, whatever the `rules` allow.
 
-        With `peers` it listens, and gets large blobs from other agents and they from it.
+        With `peers` it listens, and gets large blobs from other agents and they from it. `proof` is awaited once the agent
+        has said hello: it makes the box what it is, and returns what is offered from then on.
         """
         self._grid = grid
         self._endpoint = endpoint
@@ -136,6 +138,7 @@ class Service:
         self._limits = limits
         self._rules = rules
         self._environments = environments
+        self._proof = proof
         self._session = secrets.token_hex(8)
         self._machine = Machine(offer)
         self._timer: asyncio.TimerHandle | None = None
@@ -189,6 +192,8 @@ class Service:
         watching = [self._loop.create_task(work) for work in beside]
         try:
             self._tell(events.Connected())
+            if self._proof is not None:
+                self._spawn(self._prove(self._proof))
             await self._exited.wait()
         finally:
             forget()
@@ -256,6 +261,17 @@ class Service:
             if refusal is not None and refusal.until is None:
                 log.warning("job %s is ended here: %s", owned.id, refusal.reason)
                 self._tell(events.JobBarred(owned.id, refusal.reason))
+        self._tell(events.TermsChanged())
+
+    async def _prove(self, proof: Callable[[], Awaitable[Offer]]) -> None:
+        """Learn what this machine can give, and offer that."""
+        try:
+            self._offer = await proof()
+        except DiscogridError as error:
+            self._failure = error
+            self._exited.set()
+            return
+        self._shelf.box = self._box.level
         self._tell(events.TermsChanged())
 
     def _on_line(self, stands: bool) -> None:
@@ -510,6 +526,7 @@ class Service:
             network=self._offer.network and self._terms.network,
             no_network=self._offer.no_network,
             capabilities=tuple(sorted(self._offer.capabilities)),
+            proving=self._offer.proving,
             holds=holds,
             roster=self._grid.roster.version,
             blob_port=self._peer_blobs.port if self._peer_blobs is not None else 0,

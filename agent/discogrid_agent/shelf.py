@@ -66,7 +66,7 @@ class Shelf:
         self._keeper = keeper
         self._coordinator = coordinator
         self.owner = owner  # may be exchanged: for jobs that come from then on
-        self._box = box
+        self.box = box  # may be exchanged: for jobs that come from then on
         self._unpacking = threading.Lock()  # the first tasks of a job start at the same time
         self._jobs: dict[JobId, Owned] = {}
         self._batches: OrderedDict[tuple[Digest, bytes], Batch] = (
@@ -105,16 +105,16 @@ class Shelf:
         if job.manifest.requirements.protocol > PROTOCOL:
             raise SignatureRefused("the job demands what only a newer version of discogrid can keep")
         needed = job.manifest.requirements.sandbox
-        if needed.rank > self._box.rank:
+        if needed.rank > self.box.rank:
             raise SignatureRefused(
-                f"the job demands the box {needed.value!r}, this agent's is {self._box.value!r}"
+                f"the job demands the box {needed.value!r}, this agent's is {self.box.value!r}"
             )
         if (calls := job.manifest.calls) is not None and not self._runs_bare(job):
             here = (sys.version_info[0], sys.version_info[1])
             if calls.python != here:
                 theirs, ours = (".".join(map(str, version)) for version in (calls.python, here))
                 raise SignatureRefused(f"its calls are of Python {theirs}, and this agent runs Python {ours}")
-        if self._box is SandboxLevel.NONE and job.manifest.submitter != self._me:
+        if self.box is SandboxLevel.NONE and job.manifest.submitter != self._me:
             raise SignatureRefused("this agent has no box, so that it runs what its own key has signed alone")
         owned = Owned(id_, job, job.manifest.limits.capped(self.owner), bare=self._runs_bare(job))
         self._jobs[id_] = owned

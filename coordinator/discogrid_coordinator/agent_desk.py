@@ -183,4 +183,5 @@ def _offer(hello: Hello) -> Offer:
         no_network=hello.no_network[:REASON_CHARACTERS_MAX],
         capabilities=frozenset(hello.capabilities),
         protocol=hello.protocol,
+        proving=hello.proving,
     )

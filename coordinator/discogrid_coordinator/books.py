@@ -164,6 +164,7 @@ class _Agent:
     paused: bool = False
     slots: int = 0
     sandbox: SandboxLevel = SandboxLevel.NONE
+    proving: bool = False
     busy: int = 0
     queued: int = 0
     done: int = 0
@@ -238,7 +239,7 @@ class Books:
             case events.AgentJoined(name, offer):
                 agent = self._agent(name)
                 agent.live, agent.paused, agent.seen = True, False, now
-                agent.slots, agent.sandbox = offer.slots, offer.sandbox
+                agent.slots, agent.sandbox, agent.proving = offer.slots, offer.sandbox, offer.proving
             case events.AgentPaused(name, paused):
                 self._agent(name).paused = paused
                 self._seen(name, now)
@@ -532,6 +533,7 @@ class Books:
             software=agent.software,
             sandbox=agent.sandbox.value,
             seen=agent.seen,
+            proving=agent.proving,
         )
 
 

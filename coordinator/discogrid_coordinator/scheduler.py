@@ -178,9 +178,11 @@ class Scheduler:
         return sum(policies.fitting(need, agent.offer) for agent in job.pool.members if not agent.closed)
 
     def can_place(self, job_id: JobId) -> bool:
-        """Whether any agent now on the grid could run the job's tasks, or nothing of it is left to run."""
+        """Whether any agent now on the grid could, or may yet turn out to, run the job's tasks, or none is left to run."""
         job = self.floor.jobs.get(job_id)
-        return job is None or bool(job.pool.members)
+        if job is None or job.pool.members:
+            return True
+        return any(agent.offer.proving for agent in self.floor.agents.values())
 
     def explain(self, job_id: JobId) -> dict[AgentId, str]:
         """Why each agent does not take what waits of the job; empty when nothing waits or the job has ended."""
@@ -191,7 +193,9 @@ class Scheduler:
 
     def _obstacle(self, job: Job, agent: Agent) -> str:
         if reason := policies.misfit(job.requirements, agent.offer):
-            return reason
+            return (
+                f"is finding out what it can offer; until then it {reason}" if agent.offer.proving else reason
+            )
         if agent.name in job.pool.excluded:
             return job.pool.excluded[agent.name]
         if agent.leaving:

@@ -17,7 +17,7 @@ from discogrid.client import AsyncClient
 from discogrid.documents import job_document
 from discogrid.errors import DiscogridError, ExitCode
 from discogrid.grid import Grid
-from discogrid.own import ensure_own_grid
+from discogrid.own import begin_own_grid, ensure_own_grid
 from discogrid.quantities import size_text
 from discogrid.submission import Prepared, Submission, prepare
 from discogrid.types import JobId, SandboxLevel
@@ -44,6 +44,8 @@ def run(
     if stay is not None and stay.wish is not None:
         stay.wish.check()
     grid = choice.known()
+    if grid.own:
+        begin_own_grid()  # beside the reading
     with tempfile.TemporaryDirectory(prefix="discogrid-") as scratch:
         prepared = sign(console, grid, submission, Path(scratch))
         return asyncio.run(_send_and_stay(console, grid, prepared, stay, hold=hold))
@@ -111,7 +113,8 @@ async def tell_weak_box(console: Console, client: AsyncClient) -> None:
     told = places.runtime_folder() / "weak-box.told"
     if told.exists():
         return
-    levels = {agent.sandbox for agent in await client.agents() if agent.state == "live"}
+    agents = await client.agents()
+    levels = {agent.sandbox for agent in agents if agent.state == "live" and not agent.proving}
     if levels and SandboxLevel.STRICT not in levels:
         console.narration.warn(
             f"tasks run on this machine in the box {min(levels)!r}: they can read and change what you can;"

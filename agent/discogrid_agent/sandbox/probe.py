@@ -68,6 +68,19 @@ def box_of(level: SandboxLevel, groups: ControlGroups | None = None) -> Box:
             return _confined_box(groups)
 
 
+def strict_box(way: str, groups: ControlGroups | None) -> StrictBox:
+    """The strict box made in the way of this name, of which the probe has just told that it works; SandboxError if there is none."""
+    found = next((known for known in ways() if known.name == way), None)
+    if found is None:
+        raise SandboxError(f"The strict box cannot be made {way!r} any more.")
+    return StrictBox(found, groups)
+
+
+def untried(level: SandboxLevel, groups: ControlGroups | None) -> Box:
+    """A box of a level below the strict one, of which the probe has just told that it is the best."""
+    return ConfinedBox(groups) if level is SandboxLevel.CONFINED else Unboxed()
+
+
 def _confined_box(groups: ControlGroups | None) -> ConfinedBox:
     if platform.system() != "Linux" or not knows(platform.machine()):
         raise SandboxError(f"There is no confined box for {platform.system()} on {platform.machine()}.")

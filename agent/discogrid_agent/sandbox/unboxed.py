@@ -70,7 +70,11 @@ class Unboxed:
                 fix="Run it on an agent with a strict box, or send the files with --const.",
             )
         mark = secrets.token_hex(16)
-        folders = (str(self._programs), str(self.python.parent), *SYSTEM_FOLDERS)
+        folders = (
+            *(() if self._programs is None else (str(self._programs),)),
+            str(self.python.parent),
+            *SYSTEM_FOLDERS,
+        )
         environment = {
             "HOME": str(scene.temporary),
             "TMPDIR": str(scene.temporary),

@@ -28,7 +28,7 @@ class NetworkProof:
 
 def prove_network(box: StrictBox) -> NetworkProof:
     """Let the box give networks if the probe's script keeps all promises with one; outside of a running event loop."""
-    program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=_FOLDERS)
+    program = _program()
     if program is None:
         proof = NetworkProof(
             f"it needs {PROGRAM}, which is not on this machine", f"sudo apt-get install {PROGRAM}"
@@ -37,6 +37,20 @@ def prove_network(box: StrictBox) -> NetworkProof:
         proof = _prove(box, Uplink(Path(program), box.owner))
     box.no_network = proof.reason
     return proof
+
+
+def give_network(box: StrictBox) -> None:
+    """The same without trying, where `prove_network` has just told that it works for a box made in this way."""
+    program = _program()
+    if program is None:
+        box.no_network = f"{PROGRAM} is not on this machine any more"
+        return
+    box.uplink = Uplink(Path(program), box.owner)
+    box.no_network = ""
+
+
+def _program() -> str | None:
+    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=_FOLDERS)
 
 
 def _prove(box: StrictBox, uplink: Uplink) -> NetworkProof:
