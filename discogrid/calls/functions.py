@@ -8,7 +8,6 @@ that were installed are expected where the function runs.
 import ast
 import functools
 import importlib.machinery
-import importlib.util
 import inspect
 import io
 import linecache
@@ -18,9 +17,8 @@ import site
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.abc import InspectLoader, MetaPathFinder
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -119,6 +117,8 @@ def unpack(parcel: Parcel) -> Callable[..., Any]:
     for file, text in parcel.texts.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     if parcel.modules:
+        from discogrid.calls.source_finder import SourceFinder  # most functions bring none, and it takes 6 ms
+
         sys.meta_path.insert(0, SourceFinder(parcel.modules))
     function: Callable[..., Any] = pickle.loads(parcel.body)  # noqa: S301 (signed by who is to run code here)
     _be_main(function)
@@ -374,46 +374,3 @@ def _installed_places() -> tuple[Path, ...]:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     places = [sysconfig.get_path(name) for name in names]
     return tuple(Path(place) for place in {*places, *site.getsitepackages(), site.getusersitepackages()})
-
-
-# -- where it runs
-
-
-class SourceFinder(MetaPathFinder):
-    """Finds modules that came along with a function."""
-
-    def __init__(self, modules: Mapping[str, Source]) -> None:
-        """These, by their full names."""
-        self._modules = modules
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: object = None,  # noqa: ARG002 (the import system's signature)
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Where this one comes from; None when it did not come along."""
-        source = self._modules.get(fullname)
-        if source is None:
-            return None
-        loader = _SourceLoader(source)
-        spec = importlib.util.spec_from_loader(
-            fullname, loader, origin=source.path, is_package=source.package
-        )
-        if spec is not None:
-            spec.has_location = bool(source.path)
-        return spec
-
-
-class _SourceLoader(InspectLoader):
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def get_source(self, fullname: str) -> str:  # noqa: ARG002 (of one module)
-        return importlib.util.decode_source(self._source.text)
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
-        return self.source_to_code(self._source.text, self._source.path)
-
-    def is_package(self, fullname: str) -> bool:  # noqa: ARG002
-        return self._source.package

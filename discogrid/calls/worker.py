@@ -12,7 +12,6 @@ import pickle
 import signal
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -294,7 +293,11 @@ def _flush() -> None:
 
 def main() -> None:
     """Serve the two pipes named on the command line."""
-    names = [os.path.join(tempfile.gettempdir(), name) for name in sys.argv[1:]]
+    names = sys.argv[1:]
+    if not all(map(os.path.isabs, names)):
+        import tempfile  # with which much else is loaded, and a worker without a box needs none of it
+
+        names = [os.path.join(tempfile.gettempdir(), name) for name in names]
     inbox, outbox = (
         os.open(names[0], os.O_RDONLY),
         os.open(names[1], os.O_WRONLY),
