@@ -6,6 +6,7 @@ made a thread, a socket or a loop, and before it holds a lock.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,13 +57,13 @@ class ForkedAgent:
 
     def terminate(self) -> None:
         """Ask it to end."""
-        self._signal(15)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it."""
-        self._signal(9)
+        self._signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: signal.Signals) -> None:
         if self.returncode is None:
             os.kill(self.pid, number)
 

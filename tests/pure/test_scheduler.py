@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from discogrid.types import GIB, AgentId, JobId, JobState, NodeId, Outcome, Requirements, Run, TaskState
+from discogrid.types import (
+    GIB,
+    AgentId,
+    JobId,
+    JobState,
+    NodeId,
+    Outcome,
+    Requirements,
+    Run,
+    SandboxLevel,
+    TaskState,
+)
 from discogrid_coordinator import events, policies
 from discogrid_coordinator.events import Action
 from discogrid_coordinator.floor import IDLE_POOLS_MAX
@@ -54,6 +65,23 @@ def test_what_has_run_of_a_long_job_is_not_kept_in_mind() -> None:
         grid.tell(events.TasksStarted(ATTIC, (run("k3f9", index, index + 1),)))
         grid.tell(events.TaskSucceeded(ATTIC, attempt("k3f9", index), 60.0))
         assert len(job.running) <= 2 * len(job.known) + RUNNING_SLACK + 1
+
+
+def test_a_job_is_not_given_up_while_an_agent_finds_out_what_it_can_offer() -> None:
+    grid = Referee()
+    early = offer(sandbox=SandboxLevel.NONE, proving=True)
+    grid.tell(events.AgentJoined(ATTIC, early))
+    assert grid.submit("k3f9", 1) == []
+    assert grid.scheduler.can_place(JOB)
+    assert grid.scheduler.explain(JOB)[ATTIC] == (
+        "is finding out what it can offer; until then it box level none, job demands strict"
+    )
+
+    grid.tell(events.AgentJoined(ATTIC, offer(sandbox=SandboxLevel.NONE)))
+    assert not grid.scheduler.can_place(JOB)
+    assert grid.scheduler.explain(JOB)[ATTIC] == "box level none, job demands strict"
+
+    assert assigned(grid.tell(events.AgentJoined(ATTIC, offer()))) == {ATTIC: 1}
 
 
 def test_whether_any_agent_could_ever_run_a_job() -> None:
