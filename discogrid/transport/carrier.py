@@ -27,10 +27,9 @@ class Carrier:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
 
-    def _take(self) -> bool:
+    def _take(self) -> None:
         event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
         stands = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         if stands is not self._stands:  # who fails the handshake was never connected
             self._stands = stands
             self._on_change(stands)
-        return True

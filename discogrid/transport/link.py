@@ -27,6 +27,9 @@ from discogrid.transport.limits import (
 from discogrid.transport.reader import Reader
 from discogrid.wire import FRAMES_MAX
 
+NOT_WAITING: Final = int(zmq.NOBLOCK)  # as numbers: to join two flags of an enumeration costs as much as to send a frame
+MORE_FOLLOW: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 log: Final = logging.getLogger(__name__)
 
 
@@ -78,7 +81,11 @@ class Link:
             # The peer would drop the whole connection, and nobody would learn why.
             raise WireError(f"a frame of {largest} bytes is over {self._frame_bytes_max}")
         try:
-            self._socket.send_multipart([route, *frames] if self._routed else frames, zmq.NOBLOCK, copy=False)
+            if self._routed:
+                self._socket.send(route, MORE_FOLLOW)
+            for frame in frames[:-1]:
+                self._socket.send(frame, MORE_FOLLOW, copy=False)
+            self._socket.send(frames[-1], NOT_WAITING, copy=False)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
@@ -100,20 +107,18 @@ class Link:
             self._carrier.close()
         self._socket.close(linger=linger_ms)
 
-    def _receive(self) -> bool:
+    def _receive(self) -> None:
         batch: list[Delivery] = []
         more = True
-        while len(batch) < self._receive_batch:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                more = False
-                break
+        while more and len(batch) < self._receive_batch:
+            frames = [self._socket.recv(NOT_WAITING, copy=False)]
+            while frames[-1].more:
+                frames.append(self._socket.recv(NOT_WAITING, copy=False))
             if (delivery := self._delivery(frames)) is not None:
                 batch.append(delivery)
+            more = self._reader.readable
         if batch:
             self._on_messages(batch)
-        return more
 
     def _delivery(self, frames: Sequence[zmq.Frame]) -> Delivery | None:
         route = frames[0].bytes if self._routed else b""

@@ -28,11 +28,10 @@ async def proves_key(endpoint: str, keys: CurveKeys, server_key: bytes) -> bool:
     outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     monitor = socket.get_monitor_socket(_HANDSHAKE_ENDED)
 
-    def take() -> bool:
+    def take() -> None:
         event = parse_monitor_message(monitor.recv_multipart(zmq.NOBLOCK))["event"]
         if not outcome.done():
             outcome.set_result(event == zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        return True
 
     reader = Reader(monitor, take)
     try:

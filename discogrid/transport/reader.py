@@ -5,15 +5,17 @@ from collections.abc import Callable
 
 import zmq
 
+_READABLE = int(zmq.POLLIN)  # an enumeration's own `&` costs more than the question
+
 
 class Reader:
-    """Calls `take` until it says that nothing is left, whenever a ZeroMQ socket may be readable.
+    """Calls `take` until nothing is left, whenever a ZeroMQ socket may be readable.
 
     ZeroMQ's file descriptor is edge-triggered and speaks for sending too, so readiness is asked of EVENTS, not of it.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], take: Callable[[], bool]) -> None:
-        """Begin to look; `take` reads what is there and says whether there may be more."""
+    def __init__(self, socket: zmq.Socket[bytes], take: Callable[[], None]) -> None:
+        """Begin to look; `take` reads what is there, all of it or a part."""
         self._socket = socket
         self._take = take
         self._loop = asyncio.get_running_loop()
@@ -23,9 +25,14 @@ class Reader:
         self._loop.add_reader(self._fd, self._run)
         self.wake()
 
+    @property
+    def readable(self) -> bool:
+        """Whether something is there now."""
+        return bool(int(self._socket.get(zmq.EVENTS)) & _READABLE)
+
     def wake(self) -> None:
-        """Look at the socket soon."""
-        if not (self._scheduled or self._closed):
+        """Look at the socket soon if something is there, of which its descriptor may not speak any more."""
+        if not (self._scheduled or self._closed) and self.readable:
             self._scheduled = True
             self._loop.call_soon(self._run)
 
@@ -37,10 +44,9 @@ class Reader:
 
     def _run(self) -> None:
         self._scheduled = False
-        if self._closed or not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._closed or not self.readable:
             return
         try:
             self._take()
         finally:
-            if not self._closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                self.wake()
+            self.wake()
