@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PLAIN, TAGGED, PICKLED = b"m", b"x", b"p"
 """The first byte: msgpack alone, msgpack with tags in it, pickle."""
+QUICK_BYTES_MAX = 4096  # which are read in a few microseconds
 ARRAY_DIMENSIONS_MAX = 64  # as numpy has it
 ARRAY_KINDS = "biufcSUmMV"  # what is a row of numbers or characters; objects are not
 
@@ -85,6 +86,11 @@ def loads(raw: bytes, *, trusted: bool, modules: Collection[str] = ("__main__",)
     if reader.open_tags:
         raise WireError("a result has a tag where no value begins")
     return value
+
+
+def is_quick(raw: bytes) -> bool:
+    """Whether to read it takes no time, and makes numbers, texts, lists and maps alone."""
+    return raw[:1] == PLAIN and len(raw) <= QUICK_BYTES_MAX
 
 
 # -- writing: what msgpack does not know becomes a list that begins with a tag, which no other list does

@@ -60,6 +60,11 @@ class Course:
 
     # -- as a sink
 
+    @property
+    def quick(self) -> bool:
+        """See Sink: who waits for a process is called."""
+        return False
+
     def room(self, made: int) -> int:  # noqa: ARG002
         """See Sink: there is one answer, and a place for it."""
         return UNBOUNDED

@@ -63,6 +63,10 @@ class EndsCalls(Protocol):
 class Sink(Protocol):
     """Who waits for answers. Its methods are called on the line's thread or the feeding one, and must not block."""
 
+    @property
+    def quick(self) -> bool:
+        """Whether it takes a result on any thread, in no time, and runs nothing of the caller's for it."""
+
     def room(self, made: int) -> int:
         """How many more calls may be made, after so many, before some of their answers are taken."""
 
@@ -157,6 +161,7 @@ class Dispatcher:
         """`line` makes the line for this dispatcher."""
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
+        self._settled = threading.Condition(self._lock)  # some calls have been answered, or will not be
         self._sources: deque[Source] = deque()
         self._functions: WeakKeyDictionary[Callable[..., Any], _Function] = WeakKeyDictionary()
         self._opened = 0  # functions
@@ -221,7 +226,7 @@ class Dispatcher:
             for number in numbers:
                 one = self._pending.pop(number)
                 self._settle(one, one.calls - one.got, 0.0)
-            self._changed.notify_all()
+            self._tell()
         if end and isinstance(self._line, EndsCalls):
             for number in numbers:
                 self._line.end(number)
@@ -232,7 +237,7 @@ class Dispatcher:
             sources = [source for source in self._sources if source.sink is sink]
             for source in sources:
                 self._sources.remove(source)
-            self._changed.notify_all()
+            self._tell()
         for source in sources:
             sink.exhausted(source.made, error)
 
@@ -261,7 +266,7 @@ class Dispatcher:
             sources = list(self._sources)
             self._pending.clear()
             self._sources.clear()
-            self._changed.notify_all()
+            self._tell()
         self._line.terminate()
         for one in waiting:
             _raise(one, error)
@@ -270,8 +275,8 @@ class Dispatcher:
 
     def drain(self) -> None:
         """Wait until all calls are answered."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._over is not None or self._idle)
+        with self._settled:
+            self._settled.wait_for(lambda: self._over is not None or self._idle)
 
     def join(self) -> None:
         """Wait until all calls are answered and the line has ended. Only once it is closed or terminated."""
@@ -279,6 +284,13 @@ class Dispatcher:
         if self._thread is not threading.current_thread():
             self._thread.join()
         self._line.join()
+
+    def quick(self, answers: Sequence[object]) -> bool:
+        """Whether to take these takes no time, and runs nothing of the caller's: any thread of the line may do it."""
+        if len(answers) != 1 or not isinstance(answers[0], Returned):
+            return False
+        one = self._pending.get(answers[0].number)
+        return one is not None and one.sink.quick and codec.is_quick(answers[0].value)
 
     def answered(
         self, answers: Sequence[Answer], *, trusted: bool, note: Callable[[int], str] = lambda _: ""
@@ -297,8 +309,8 @@ class Dispatcher:
                     self._one_by_one(one)
                 case _:
                     self._deliver(answer, one, trusted=trusted, note=note)
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._tell()
 
     def _take_answer(self, answer: Answer) -> _Waiting | None:
         """Whose answer it is, which is counted; None when nobody waits for it, or has it already."""
@@ -375,6 +387,12 @@ class Dispatcher:
         if made.calls:
             self._send(row.chunk.chunker, function, made, size=1)
 
+    def _tell(self) -> None:
+        """Calls have ended: wake the thread that feeds if it has something to do, and who waits for the last of them."""
+        if self._sources or self._closed:
+            self._changed.notify_all()
+        self._settled.notify_all()
+
     # -- the thread that feeds
 
     @property
@@ -436,10 +454,9 @@ class Dispatcher:
         try:
             self._take(*due)
         finally:
-            with self._changed:
+            with self._lock:
                 self._feeding = False
-                if self._sources or self._closed:
-                    self._changed.notify_all()
+                self._tell()
 
     def _take(self, source: Source, count: int, size: int) -> None:
         """Make up to `count` calls, of this source and, where it ends, of the next ones, `size` to a chunk."""

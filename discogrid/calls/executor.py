@@ -112,6 +112,11 @@ class _FutureSink:
     def __init__(self, future: Future[Any]) -> None:
         self._future: Future[Any] | None = future
 
+    @property
+    def quick(self) -> bool:
+        """See Sink: a future calls whoever wants to be called."""
+        return False
+
     def room(self, made: int) -> int:  # noqa: ARG002
         """See Sink: a future has a place for its answer."""
         return UNBOUNDED

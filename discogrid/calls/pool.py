@@ -65,6 +65,11 @@ class AsyncResult(Generic[T]):
             raise self._error
         return self._value  # type: ignore[no-any-return]
 
+    @property
+    def quick(self) -> bool:
+        """See Sink: answers are counted by one thread."""
+        return False
+
     def room(self, made: int) -> int:  # noqa: ARG002
         """See Sink: it has a place for each answer."""
         return UNBOUNDED
@@ -83,6 +88,11 @@ class AsyncResult(Generic[T]):
 
 class ApplyResult(AsyncResult[T]):
     """Of one call."""
+
+    @property
+    def quick(self) -> bool:
+        """See Sink."""
+        return self._callback is None
 
     def returned(self, index: int, value: Any) -> None:  # noqa: ARG002
         """See Sink."""
@@ -152,6 +162,11 @@ class IMapIterator(Iterator[T]):
         self._length: int | None = None
         self._ending: BaseException | None = None  # what ended the iterable
         self._full = False  # calls wait until results have been taken
+
+    @property
+    def quick(self) -> bool:
+        """See Sink."""
+        return True
 
     def room(self, made: int) -> int:
         """See Sink."""

@@ -64,7 +64,7 @@ class Owner(Protocol):
     """Whose calls these are. Its methods are called on the loop's thread and must not block."""
 
     def answered(self, answers: Answers, job: JobId, agent: str, then: Callable[[], object]) -> None:
-        """An agent has answered tasks of the job. `then` is to be called, on any thread, once all of it is at home."""
+        """An agent has answered tasks of the job. `then` is to be called in the loop once all of it is at home."""
 
     def lost(self, calls: Sequence[Call], error: DiscogridError) -> None:
         """These calls have ended without an answer."""
@@ -262,10 +262,7 @@ class CallSession:
             fresh.append(task)
         if calls:
             self._owner.lost(calls, CallLost(f"the agent {agent} has not answered a call that it was given"))
-        then = self._loop.call_soon_threadsafe
-        self._owner.answered(
-            Answers(answers.body, fresh), run.id, agent, lambda: then(self._home, run, number)
-        )
+        self._owner.answered(Answers(answers.body, fresh), run.id, agent, lambda: self._home(run, number))
 
     def _taken(self, run: _Run, index: int) -> Sequence[Call]:
         """The calls of a task that has ended; none when it had ended before."""

@@ -34,7 +34,10 @@ log: Final = logging.getLogger(__name__)
 
 
 class Home(Protocol):
-    """Where answers are brought: a dispatcher, or what stands before one. Everything is called on one thread."""
+    """Where answers are brought: a dispatcher, or what stands before one. Everything is called on one thread, but what is quick."""
+
+    def quick(self, answers: Sequence[object]) -> bool:
+        """See Dispatcher."""
 
     def answered(self, answers: Sequence[Answer], *, trusted: bool, note: Callable[[int], str] = ...) -> None:
         """See Dispatcher."""
@@ -150,8 +153,12 @@ class GridLine:
             if self._woken:
                 return
             self._woken = True
-        with contextlib.suppress(RuntimeError):  # it is over
-            self._loop.call_soon_threadsafe(self._news.set)
+        self._in_loop(self._news.set)
+
+    def _in_loop(self, what: Callable[[], object]) -> None:
+        """Have it done on the thread that speaks with the coordinator, unless that is over."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
 
     # -- the thread that speaks with the coordinator
 
@@ -187,11 +194,10 @@ class GridLine:
 
     async def _talk(self) -> None:
         ended = asyncio.create_task(self._calls.ended.wait())
+        ended.add_done_callback(lambda _: self._news.set())
         closed = False
         while not ended.done():
-            news = asyncio.create_task(self._news.wait())
-            await asyncio.wait((news, ended), return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
+            await self._news.wait()
             self._news.clear()
             with self._lock:
                 self._woken = False
@@ -217,14 +223,17 @@ class GridLine:
 
     def answered(self, answers: Answers, job: JobId, agent: str, then: Callable[[], object]) -> None:
         """See Owner."""
-        blobs = (_blob_of(answer) for task in answers.tasks for answer in task.answers)
-        large = dict(filter(None, blobs))
+        said = [answer for task in answers.tasks for answer in task.answers]
+        large = dict(filter(None, map(_blob_of, said)))
         if large:
             fetching = self._loop.create_task(self._fetch(answers, large, job, agent, then))
             self._fetching.add(fetching)
             fetching.add_done_callback(self._fetching.discard)
+        elif self._receiver.quick(said):
+            self._deliver(answers, {}, job, agent)
+            then()
         else:
-            self._answers.put(lambda: self._deliver(answers, {}, job, agent, then))
+            self._answers.put(lambda: self._bring(answers, {}, job, agent, then))
 
     def lost(self, calls: Sequence[Call], error: DiscogridError) -> None:
         """See Owner."""
@@ -263,7 +272,7 @@ class GridLine:
                 group.create_task(fetch(digest, size))
         for digest in large:
             store.remove(digest)
-        self._answers.put(lambda: self._deliver(answers, content, job, agent, then))
+        self._answers.put(lambda: self._bring(answers, content, job, agent, then))
 
     def _large_answers(self) -> BlobStore:
         """Where they lie until they are read."""
@@ -281,13 +290,19 @@ class GridLine:
             except Exception:  # what a caller's own callback raises ends no other call
                 log.exception("an answer could not be delivered")
 
-    def _deliver(
+    def _bring(
         self,
         answers: Answers,
         content: dict[Digest, bytes | DiscogridError],
         job: JobId,
         agent: str,
         then: Callable[[], object],
+    ) -> None:
+        self._deliver(answers, content, job, agent)
+        self._in_loop(then)
+
+    def _deliver(
+        self, answers: Answers, content: dict[Digest, bytes | DiscogridError], job: JobId, agent: str
     ) -> None:
         member = self._grid.roster.member(answers.body.agent)
         mine = answers.body.agent == self._grid.identity.id
@@ -303,8 +318,6 @@ class GridLine:
             return f"It ran on {agent}; what it printed: discogrid logs {label}"
 
         self._receiver.answered(here, trusted=trusted, note=note)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
-            then()
 
 
 def _blob_of(answer: Returned | Raised | Part | Stored) -> tuple[Digest, int] | None:

@@ -496,6 +496,10 @@ class Seats:
         """Pass it on to this line."""
         self._line = line
 
+    def quick(self, answers: Sequence[object]) -> bool:  # noqa: ARG002
+        """See Home: what follows from them may be more."""
+        return False
+
     def answered(
         self,
         answers: Sequence[Answer],

@@ -27,7 +27,9 @@ from discogrid.transport.limits import (
 from discogrid.transport.reader import Reader
 from discogrid.wire import FRAMES_MAX
 
-NOT_WAITING: Final = int(zmq.NOBLOCK)  # as numbers: to join two flags of an enumeration costs as much as to send a frame
+NOT_WAITING: Final = int(
+    zmq.NOBLOCK
+)  # as numbers: to join two flags of an enumeration costs as much as to send a frame
 MORE_FOLLOW: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 log: Final = logging.getLogger(__name__)
