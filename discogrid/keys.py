@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ KEY_FILE_BYTES_MAX = 4096
 STATEMENT_TYPE = "discogrid/node/1"
 ROTATION_TYPE = "discogrid/rotation/1"  # a statement of new keys, sealed by the old one
 STATEMENT_BYTES_MAX = 512
+KEYS_REMEMBERED_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def new_identity() -> Identity:
     return Identity(node_id(signing.public_key().public_bytes_raw()), signing, curve_public, curve_secret)
 
 
+@lru_cache(KEYS_REMEMBERED_MAX)
 def public_key(raw: bytes) -> Ed25519PublicKey:
     """The signing key in 32 raw bytes."""
     return Ed25519PublicKey.from_public_bytes(raw)

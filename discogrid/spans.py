@@ -34,6 +34,10 @@ class SpanSet:
         """Put `start <= number < stop` in; what is in already stays."""
         if start >= stop:
             return
+        if self._stops and self._stops[-1] == start:  # as where tasks come, and end, in their order
+            self._stops[-1] = stop
+            self._count += stop - start
+            return
         low = bisect_left(self._stops, start)
         high = bisect_right(self._starts, stop)
         if low < high:

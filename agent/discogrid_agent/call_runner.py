@@ -145,7 +145,9 @@ class CallRunner:
         """The worker's answer to this call, which is its next, `answer` if that is here; if there is none, it has ended."""
         timed_out = False
         try:
-            if answer is None:
+            if answer is None and self._seconds is None:
+                answer = await current.worker.answer()
+            elif answer is None:
                 async with asyncio.timeout(self._seconds):
                     answer = await current.worker.answer()
         except TimeoutError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
+from discogrid.alarm import Alarm
 from discogrid.answers import ANSWERED_TASKS_MAX, Answer, TaskAnswers
 from discogrid.calls.frames import Part, Raised, Returned, Stored
 from discogrid.messages import CallsAnswered, Message, TaskDone, TasksDone, TasksStarted
@@ -62,26 +63,28 @@ class Reports:
         self._loop = asyncio.get_running_loop()
         self._started: list[Run] = []
         self._ended: list[Report] = []
-        self._due: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self.flush)
 
     def started(self, runs: tuple[Run, ...], *, soon: bool) -> None:
         """These run now; not `soon`: they may have ended before anybody need know."""
         self._started += runs
-        if soon:
-            self._leave_soon()
-        elif self._due is None:
-            self._due = self._loop.call_later(STARTED_WAIT_S, self.flush)
+        self._leave_in(self._patience(WAIT_S) if soon else STARTED_WAIT_S)
 
     def ended(self, report: Report) -> None:
         """This attempt is over."""
         self._ended.append(report)
-        self._leave_soon(CALLS_WAIT_S if report.answers is not None else WAIT_S)
+        self._leave_in(self._patience(WAIT_S))
+
+    def answered(self, reports: Sequence[Report]) -> None:
+        """These have answered their calls, whose client may be waiting for nothing else."""
+        self._ended += reports
+        if wait_s := self._patience(CALLS_WAIT_S):
+            self._leave_in(wait_s)
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Let everything leave now."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
         ended, self._ended = self._ended, []
         over = {report.done.attempt for report in ended}
         runs = tuple(run for run in self._started if not over.issuperset(run.attempts()))
@@ -97,13 +100,12 @@ class Reports:
         for page in _pages([report for report in ended if report.answers is None], MESSAGE_TASKS_MAX):
             self._send_page(page)
 
-    def _leave_soon(self, wait_s: float = WAIT_S) -> None:
-        wait_s = wait_s if self._may_wait() else 0.0
-        if self._due is not None and self._due.when() <= self._loop.time() + wait_s:
-            return
-        if self._due is not None:
-            self._due.cancel()
-        self._due = self._loop.call_later(wait_s, self.flush)
+    def _patience(self, wait_s: float) -> float:
+        """So long, if more is to follow."""
+        return wait_s if self._may_wait() else 0.0
+
+    def _leave_in(self, wait_s: float) -> None:
+        self._alarm.set(self._loop.time() + wait_s)
 
     def _send_answers(self, job: JobId, page: list[Report]) -> None:
         page.sort(key=_place)

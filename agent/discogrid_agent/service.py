@@ -21,6 +21,7 @@ from typing import assert_never
 from msgspec import structs
 
 from discogrid import __version__, transport
+from discogrid.alarm import Alarm
 from discogrid.answers import KEPT_S, TaskAnswers, seal_answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import ResultBody, seal_result
@@ -141,7 +142,6 @@ class Service:
         self._proof = proof
         self._session = secrets.token_hex(8)
         self._machine = Machine(offer)
-        self._timer: asyncio.TimerHandle | None = None
         self._sending: dict[Attempt, asyncio.Task[None]] = {}
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,6 +160,7 @@ class Service:
         self._grid.check_membership()
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
+        self._alarm = Alarm(lambda: self._tell(events.TimePassed()))
         self._context = transport.new_context()
         self._keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
         self._server_key = self._grid.roster.coordinator().curve
@@ -217,8 +218,7 @@ class Service:
         self.stop(mode)
 
     def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self._live_logs.close()
         self._channel.close()
         if self._blobs is not None:
@@ -445,11 +445,7 @@ class Service:
     def _tell(self, event: events.Event) -> None:
         for action in self._machine.handle(event, self._loop.time()):
             self._perform(action)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (deadline := self._machine.deadline()) is not None:
-            self._timer = self._loop.call_at(deadline, self._tell, events.TimePassed())
+        self._alarm.set(self._machine.deadline())
 
     def _perform(self, action: events.Action) -> None:
         match action:
@@ -671,7 +667,7 @@ class Service:
 
     def _take_answers(self, owned: Owned, tasks: Sequence[tuple[Attempt, Cargo]], answered: Answered) -> None:
         """What can be forgotten once it has been said leaves at once; the rest is kept until the coordinator has it."""
-        gone: list[Attempt] = []
+        gone: list[Report] = []
         all_s = 0.0
         at = 0
         for attempt, cargo in tasks:
@@ -684,8 +680,7 @@ class Service:
             result = CallResult(answers, seconds, tuple(blobs), ended)
             self._terms.stop(attempt)
             if seconds < KEPT_S and not blobs:
-                self._send_answers(attempt, result)
-                gone.append(attempt)
+                gone.append(_answers_report(attempt, result))
                 all_s += seconds
                 continue
             for digest, content in blobs.items():
@@ -693,7 +688,8 @@ class Service:
                 self._store.pin(digest, f"answer:{attempt}")
             self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
         if gone:
-            self._tell(events.CallsAnswered(tuple(gone), all_s))
+            self._reports.answered(gone)
+            self._tell(events.CallsAnswered(tuple(report.done.attempt for report in gone), all_s))
 
     def _end_calls(self, attempts: Sequence[Attempt], outcome: Outcome, reason: str) -> None:
         for attempt in attempts:
@@ -829,7 +825,7 @@ class Service:
     def _send_done(self, action: events.SendDone) -> None:
         result = action.result
         if isinstance(result, CallResult) and not result.stored:
-            self._send_answers(action.attempt, result)
+            self._reports.answered([_answers_report(action.attempt, result)])
             self._sent(action.attempt)
         elif not isinstance(result, Result | CallResult):
             if isinstance(result, Refusal):
@@ -846,15 +842,6 @@ class Service:
             self._sending[action.attempt] = sending
             sending.add_done_callback(lambda _: self._sending.pop(action.attempt, None))
 
-    def _send_answers(self, attempt: Attempt, result: CallResult) -> None:
-        if result.log is None:
-            report = Report(TaskDone(attempt=attempt, outcome=Outcome.SUCCEEDED, seconds=result.seconds))
-        else:
-            ended = result.log.ended
-            assert isinstance(ended.archive, bytes), "logs of calls are small"
-            report = Report(_done(attempt, ended, inline=True), result.log.envelope, ended.archive)
-        self._reports.ended(replace(report, answers=result.answers, stored=result.stored))
-
     async def _deliver_answers(self, attempt: Attempt, result: CallResult) -> None:
         try:
             for digest in result.stored:
@@ -863,7 +850,7 @@ class Service:
         except (DiscogridError, OSError) as error:
             self._tell(events.SendFailed(attempt, str(error)))
             return
-        self._send_answers(attempt, result)
+        self._reports.answered([_answers_report(attempt, result)])
         self._sent(attempt)
 
     async def _deliver(self, action: events.SendDone, result: Result) -> None:
@@ -884,6 +871,16 @@ class Service:
 
     def _sent(self, attempt: Attempt) -> None:
         self._loop.call_soon(self._tell, events.ResultSent(attempt))
+
+
+def _answers_report(attempt: Attempt, result: CallResult) -> Report:
+    if result.log is None:
+        done = TaskDone(attempt=attempt, outcome=Outcome.SUCCEEDED, seconds=result.seconds)
+        return Report(done, answers=result.answers, stored=result.stored)
+    ended = result.log.ended
+    assert isinstance(ended.archive, bytes), "logs of calls are small"
+    done = _done(attempt, ended, inline=True)
+    return Report(done, result.log.envelope, ended.archive, result.answers, result.stored)
 
 
 def _done(attempt: Attempt, ended: Ended, *, inline: bool) -> TaskDone:

@@ -467,17 +467,18 @@ class Books:
             if len(span) == 1
             else sorted(job.rows.keys() & span)
         )
-        fresh = SpanSet()
-        fresh.add(start, stop)
         for index in rows:
-            fresh.remove(index)
             self._end_row(job, job.rows[index], state, reason, now)
             if job.view.calls and state is TaskState.DONE and job.rows[index].archive is None:
                 del job.rows[
                     index
                 ]  # of calls there may be no end, and nothing is kept of those that said nothing
                 self._crowd(job, state, reason, now).indices.add(index, index + 1)
-        if fresh:
+        if len(rows) < len(span):
+            fresh = SpanSet()
+            fresh.add(start, stop)
+            for index in rows:
+                fresh.remove(index)
             crowd = self._crowd(job, state, reason, now)
             for low, high in fresh:
                 crowd.indices.add(low, high)

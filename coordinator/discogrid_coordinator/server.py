@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from discogrid import __version__, transport
+from discogrid.alarm import Alarm
 from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
 from discogrid.discovery import announced
@@ -80,7 +81,6 @@ class Server:
         self._keep_s = keep_s
         self._announce = announce
         self._stopping = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
         self._push_due: asyncio.TimerHandle | None = None
         self._pushed = 0.0
         self._last_used = 0.0
@@ -111,6 +111,7 @@ class Server:
     def _open(self, closing: contextlib.ExitStack) -> None:
         """Begin to listen; `closing` undoes it in turn, also when it fails half-way."""
         loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._time_passed)
         context = transport.new_context()
         closing.callback(context.destroy, linger=transport.LINGER_MS)
         keys = transport.CurveKeys(self._grid.identity.curve_public, self._grid.identity.curve_secret)
@@ -172,9 +173,9 @@ class Server:
         with self._kept():
             pass
         self._writer.close()
-        for timer in (self._timer, self._push_due):
-            if timer is not None:
-                timer.cancel()
+        self._alarm.cancel()
+        if self._push_due is not None:
+            self._push_due.cancel()
 
     # -- messages
 
@@ -297,11 +298,7 @@ class Server:
 
     def _set_timers(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (deadline := self._engine.scheduler.deadline()) is not None:
-            self._timer = loop.call_at(deadline, self._time_passed)
+        self._alarm.set(self._engine.scheduler.deadline())
         if self._engine.news and self._push_due is not None:
             self._push_due.cancel()
             self._push_due = None
@@ -318,7 +315,6 @@ class Server:
     # -- time
 
     def _time_passed(self) -> None:
-        self._timer = None
         with self._kept():
             self._engine.tell(events.TimePassed())
         self._set_timers()

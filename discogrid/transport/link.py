@@ -97,7 +97,7 @@ class Link:
             # Sending may swallow the edge that announces a message.
             self._reader.wake()
         if self.gate is not None:
-            self.gate.connections.sent(route, sum(wire_bytes(len(frame)) for frame in frames))
+            self.gate.connections.sent(route, sum(map(wire_bytes, map(len, frames))))
         return True
 
     def close(self, *, linger_ms: int = LINGER_MS) -> None:
@@ -134,7 +134,7 @@ class Link:
                 log.warning("a message without an authenticated sender was dropped")
                 return None
             if self.gate is not None:
-                size = sum(wire_bytes(len(frame)) for frame in payload)
+                size = sum(map(wire_bytes, map(len, payload)))
                 self.gate.delivered(int(frames[-1].get(zmq.SRCFD)), size, sender, route)
             if not self._rates.take(sender, self._loop.time()):
                 self._complain(sender)

@@ -98,7 +98,7 @@ class Roster:
     def may(self, node: NodeId, *roles: Role) -> bool:
         """Whether the node is a member with one of these roles."""
         member = self._members.get(node)
-        return member is not None and any(role in member.roles for role in roles)
+        return member is not None and any(map(member.roles.__contains__, roles))
 
     def signing_key(self, node: NodeId, role: Role, at: float | None = None) -> Ed25519PublicKey | None:
         """The key of a member with this role; with `at`, also of one that was revoked later than that."""
