@@ -278,6 +278,9 @@ class Session:
         for received in batch:
             message = received.message
             match message:
+                case CallsDone() | CallsLost() | CallsOver() | CallSlots():
+                    if (listener := self._call_listeners.get(message.job)) is not None:
+                        listener.told(received)
                 case Welcome():
                     self._share_roster(received)
                     self._on_welcome(message)
@@ -287,9 +290,6 @@ class Session:
                     self._grid.keeper.exchange(received.payload, time.time())
                 case Refused(request=0):
                     self._refused(message)
-                case CallsDone() | CallsLost() | CallsOver() | CallSlots():
-                    if (listener := self._call_listeners.get(message.job)) is not None:
-                        listener.told(received)
                 case Changed() | LogPushed():
                     self._push(message.request, received)
                 case Refused() if message.request in self._pushes:

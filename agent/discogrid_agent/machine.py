@@ -156,6 +156,10 @@ class Machine:
         if self._exited:
             return self._actions
         match event:
+            case RunReceived():
+                self._on_run(event)
+            case CallsAnswered(attempts, seconds):
+                self._on_answered(attempts, seconds)
             case Connected():
                 self._connected = True
                 self._say_hello(now)
@@ -168,8 +172,6 @@ class Machine:
                 self._say_hello(now)
             case JobVerified():
                 self._on_job(event)
-            case RunReceived():
-                self._on_run(event)
             case BlobReady(digest):
                 self._on_blob(digest)
             case BlobFailed(digest, reason):
@@ -178,8 +180,6 @@ class Machine:
                 self._on_emptied(attempt)
             case AttemptEnded():
                 self._on_ended(event)
-            case CallsAnswered(attempts, seconds):
-                self._on_answered(attempts, seconds)
             case ResultSent(attempt):
                 self._outbox.on_sent(attempt, now)
             case SendFailed(attempt, reason):

@@ -327,6 +327,8 @@ class Service:
 
     def _hear(self, received: Received) -> None:
         match received.message:
+            case RunCalls(runs=runs):
+                self._take_calls(runs, *received.payload[:3])
             case Welcome() as welcome:
                 if self._silent:
                     self._silent = False
@@ -355,8 +357,6 @@ class Service:
                 self._take_runs(
                     runs, received.payload[0], received.payload[1], b"".join(received.payload[2:3])
                 )
-            case RunCalls(runs=runs):
-                self._take_calls(runs, *received.payload[:3])
             case TasksCommitted(attempts=attempts):
                 self._tell(events.Committed(attempts))
             case TasksDiscarded(attempts=attempts):
@@ -449,12 +449,14 @@ class Service:
 
     def _perform(self, action: events.Action) -> None:
         match action:
+            case events.Start(cargo=Cargo()):
+                self._spawn(self._answer_calls(action))
+            case events.SendStarted(runs):
+                self._reports.started(runs, soon=not all(map(self._is_of_calls, runs)))
             case events.SendHello(holds):
                 self._channel.send(self._hello(holds))
             case events.SendBeat(holds):
                 self._channel.send(Heartbeat(holds=holds))
-            case events.SendStarted(runs):
-                self._reports.started(runs, soon=not all(map(self._is_of_calls, runs)))
             case events.SendDone():
                 self._send_done(action)
             case events.GiveBack(runs, leaving, nonce):
@@ -471,8 +473,6 @@ class Service:
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
-            case events.Start(cargo=Cargo()):
-                self._spawn(self._answer_calls(action))
             case events.Start():
                 self._spawn(self._attempt(action))
             case events.Kill(attempt, reason):

@@ -70,6 +70,8 @@ class AgentDesk:
         """One message of an agent that has said hello."""
         engine = self._engine
         match received.message:
+            case CallsAnswered() as answered:
+                self._calls.answered(peer, answered, received.payload)
             case Heartbeat(holds=runs) | TasksStarted(runs=runs) | TasksReturned(runs=runs) if not _sound(
                 runs
             ):
@@ -83,8 +85,6 @@ class AgentDesk:
                 engine.tell(events.TasksReturned(peer.name, runs, leaving, nonce))
             case TasksDone(tasks=tasks):
                 self._done(peer, tasks, received.payload)
-            case CallsAnswered() as answered:
-                self._calls.answered(peer, answered, received.payload)
             case LogChunk() as chunk:
                 if told := engine.log_relay.hear(peer, chunk, b"".join(received.payload[:1])):
                     engine.outbox.put(peer.route, told)

@@ -235,7 +235,21 @@ class Books:
 
     def apply(self, what: Event | Action, now: float) -> None:
         """Follow an event or an action of the scheduler, in the order in which they came."""
-        match what:
+        match (
+            what
+        ):  # first what comes with every task: each pattern that does not fit costs a third of a microsecond
+            case events.TaskSucceeded(name):
+                self._seen(name, now)
+            case events.Assign(name, run):
+                self._assign(name, run)
+            case events.StartTasks(name, run):
+                self._start(name, run, now)
+            case events.EndTasks(job_id, start, stop, state, reason):
+                self._end(job_id, start, stop, state, reason, now)
+            case events.ExtendJob(job_id, start, stop):
+                self._extend(job_id, start, stop)
+            case events.TasksAdded() | events.Commit():
+                pass
             case events.AgentJoined(name, offer):
                 agent = self._agent(name)
                 agent.live, agent.paused, agent.seen = True, False, now
@@ -245,18 +259,14 @@ class Books:
                 self._seen(name, now)
             case events.AgentBeat(name) | events.TasksStarted(name) | events.TasksReturned(name):
                 self._seen(name, now)
-            case events.TaskSucceeded(name) | events.TaskFailed(name):
+            case events.TaskFailed(name):
                 self._seen(name, now)
             case events.LoseAgent(name):
                 self._agent(name).live = False
-            case events.Assign(name, run) | events.Adopt(name, run):
+            case events.Adopt(name, run):
                 self._assign(name, run)
-            case events.StartTasks(name, run):
-                self._start(name, run, now)
             case events.Requeue(attempt, reason):
                 self._requeue(attempt, reason)
-            case events.EndTasks(job_id, start, stop, state, reason):
-                self._end(job_id, start, stop, state, reason, now)
             case events.HoldJob(job_id, reason):
                 self._set(job_id, state=JobState.HELD, reason=reason)
             case events.ReleaseJob(job_id):
@@ -266,27 +276,17 @@ class Books:
             case events.EndJob(job_id, state, reason):
                 self._set(job_id, state=state, ended=now, reason=reason)
                 self._unended.pop(job_id, None)
-            case events.ExtendJob(job_id, start, stop):
-                self._extend(job_id, start, stop)
             case (
                 events.JobSubmitted()
                 | events.JobReleased()
                 | events.JobCancelled()
-                | events.TasksAdded()
                 | events.JobClosed()
                 | events.TaskCancelled()
             ):
                 pass  # told by note_job and by what the scheduler makes of it
             case events.AgentLeft() | events.Restarted() | events.TimePassed():
                 pass
-            case (
-                events.Welcome()
-                | events.Resync()
-                | events.Recall()
-                | events.Cancel()
-                | events.Commit()
-                | events.Discard()
-            ):
+            case events.Welcome() | events.Resync() | events.Recall() | events.Cancel() | events.Discard():
                 pass  # between coordinator and agent
             case _:
                 assert_never(what)

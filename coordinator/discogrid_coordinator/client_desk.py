@@ -64,15 +64,15 @@ class ClientDesk:
         """One message of a client that has said hello."""
         message = received.message
         match message:
+            case AddCalls(request=request, job=job):
+                if accepted := self._owned(peer, request, job):
+                    self._calls.add(peer, message, received.payload, accepted)
             case Heartbeat():
                 self._engine.outbox.put(peer.route, HeartbeatSeen())
             case Goodbye():
                 self.leave(peer)
             case SubmitJob():
                 self._submit(peer, message, received.payload)
-            case AddCalls(request=request, job=job):
-                if accepted := self._owned(peer, request, job):
-                    self._calls.add(peer, message, received.payload, accepted)
             case CancelCalls(job=job, index=index):
                 if (accepted := self._engine.intake.get(job)) and self._permits.owns(peer.node, accepted):
                     self._engine.tell(events.TaskCancelled(job, index))

@@ -306,7 +306,16 @@ class Engine:
     # -- actions
 
     def _perform(self, action: events.Action, now: float) -> None:
-        match action:
+        match action:  # first what comes with every task
+            case events.Assign(agent, run):
+                self.outbox.assign(agent, run)
+            case events.Commit(agent, attempt):
+                if self._commit(agent, attempt):
+                    self._lines(agent, TasksCommitted, [attempt])
+            case events.EndTasks(job, start, stop, state, reason):
+                self._end_tasks(job, start, stop, state, reason)
+            case events.ExtendJob():
+                pass  # for the books alone
             case events.Welcome(agent, heartbeat_s, lease_s):
                 self.journal.add_agent(agent)
                 self._welcome(agent, heartbeat_s, lease_s, now)
@@ -318,20 +327,13 @@ class Engine:
                 log.warning("agent %s is lost: %s", agent, reason)
                 if peer := self.peers.agent(agent):
                     self.peers.remove(peer)
-            case events.Assign(agent, run):
-                self.outbox.assign(agent, run)
             case events.Recall(agent, runs, nonce):
                 if peer := self.peers.agent(agent):
                     self.outbox.put(peer.route, RecallTasks(runs=runs, nonce=nonce))
             case events.Cancel(agent, runs):
                 self._lines(agent, CancelTasks, runs)
-            case events.Commit(agent, attempt):
-                if self._commit(agent, attempt):
-                    self._lines(agent, TasksCommitted, [attempt])
             case events.Discard(agent, attempt):
                 self._lines(agent, TasksDiscarded, [attempt])
-            case events.EndTasks(job, start, stop, state, reason):
-                self._end_tasks(job, start, stop, state, reason)
             case events.HoldJob(job, reason):
                 self.news = True
                 self.journal.hold_job(job, reason)
@@ -343,7 +345,7 @@ class Engine:
                 self._end_job(job, state, reason, now)
             case events.Adopt(agent, run) | events.StartTasks(agent, run):
                 self._ask_for_output(agent, run)
-            case events.Requeue() | events.ExtendJob():
+            case events.Requeue():
                 pass  # for the books alone
             case _:
                 assert_never(action)

@@ -114,6 +114,8 @@ class Scheduler:
 
     def _handle_rare(self, event: RareEvent, now: float) -> None:
         match event:
+            case TasksAdded(job_id, tasks):
+                self._on_added(job_id, tasks)
             case TimePassed():
                 self._on_time(now)
             case AgentJoined(name, offer, holds):
@@ -126,8 +128,6 @@ class Scheduler:
                 self._on_submitted(event)
             case JobReleased(job_id):
                 self._on_released(job_id)
-            case TasksAdded(job_id, tasks):
-                self._on_added(job_id, tasks)
             case JobClosed(job_id):
                 self._on_closed(job_id)
             case TaskCancelled(job_id, index):
