@@ -104,6 +104,10 @@ class Peer(ABC):
                 break
         return sorted(found)
 
+    def coordinator(self) -> int | None:
+        """The process that says who runs which call, and does nothing else; None where there is none to be named."""
+        return None
+
     def no_ops(self, count: int) -> None:
         """So many calls that do nothing, one a task."""
         if list(self.map(calls.same, range(count))) != list(range(count)):

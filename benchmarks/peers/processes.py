@@ -63,6 +63,14 @@ def cpu_s(root: int) -> float:
     return sum(process.cpu_s for process in tree(root))
 
 
+def cpu_s_alone(pid: int) -> float:
+    """Seconds of processor time of one process, with those of its dead; ProcessLookupError when it is gone."""
+    try:
+        return Process.of(Path(f"/proc/{pid}/stat").read_text(errors="replace")).cpu_s
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+
+
 def resident_bytes() -> int:
     """Memory of this process that lies in RAM."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES

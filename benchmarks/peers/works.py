@@ -17,6 +17,7 @@ from benchmarks.peers.sizes import Sizes
 
 BLOB_BYTES = 8 << 20
 MEGA = 1e6
+COORDINATOR = "coordinator CPU µs/call"
 SCRIPT = """import sys
 text = open(sys.argv[1]).read()
 out = sys.argv[2] if len(sys.argv) > 2 else "run-result/" + sys.argv[1]
@@ -39,12 +40,18 @@ class Work:
 
 
 def no_ops(peer: Peer, sizes: Sizes) -> Numbers:
-    """W1. The processor time is that of this process and all below it, daemons included."""
+    """W1. The processor time is that of this process and all below it, daemons included; and of a coordinator alone."""
+    coordinator = peer.coordinator()
     used, began = processes.cpu_s(os.getpid()), time.perf_counter()
+    used_there = 0.0 if coordinator is None else processes.cpu_s_alone(coordinator)
     peer.no_ops(sizes.calls)
     took = time.perf_counter() - began
     used = processes.cpu_s(os.getpid()) - used
-    return {"calls/s": sizes.calls / took, "CPU µs/call": used / sizes.calls * 1e6}
+    found = {"calls/s": sizes.calls / took, "CPU µs/call": used / sizes.calls * 1e6}
+    if coordinator is None:
+        return found
+    used_there = processes.cpu_s_alone(coordinator) - used_there
+    return found | {COORDINATOR: used_there / sizes.calls * 1e6}
 
 
 def no_ops_by_default(peer: Peer, sizes: Sizes) -> Numbers:
@@ -135,7 +142,13 @@ def nothing(peer: Peer, sizes: Sizes) -> Numbers:  # noqa: ARG001
 
 WORKS: dict[str, Work] = {
     "W0": Work("first result from nothing", ("s",), nothing, lambda *_: 1),
-    "W1": Work("no-op calls, one a task", ("calls/s", "CPU µs/call"), no_ops, lambda sizes, _: sizes.calls),
+    "W1": Work(
+        "no-op calls, one a task",
+        ("calls/s", "CPU µs/call", COORDINATOR),
+        no_ops,
+        lambda sizes, _: sizes.calls,
+        (COORDINATOR,),
+    ),
     "W1d": Work(
         "the same, chunked by default", ("calls/s",), no_ops_by_default, lambda sizes, _: sizes.calls
     ),

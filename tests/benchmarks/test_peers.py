@@ -95,6 +95,16 @@ def test_a_work_that_a_peer_has_nothing_for_is_said_to_be_not_offered(tmp_path: 
     assert [one.said.partition(":")[0] for one in found if one.work != "W1"] == ["not offered"] * 2
 
 
+def test_of_a_peer_with_a_coordinator_its_processor_time_is_told_by_itself(tmp_path: Path) -> None:
+    class Coordinated(Plain):
+        def coordinator(self) -> int:
+            return os.getpid()
+
+    found = measures(Coordinated(1, tmp_path), "W1")
+    assert {one.metric for one in found} == {"calls/s", "CPU µs/call", "coordinator CPU µs/call"}
+    assert all(one.value is not None for one in found)
+
+
 def test_a_peer_that_is_not_installed_says_so_for_every_work(tmp_path: Path) -> None:
     found = measures(Absent(1, tmp_path), "W0", "W1")
     assert [(one.work, one.said) for one in found] == [

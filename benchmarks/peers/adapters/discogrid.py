@@ -15,6 +15,7 @@ from benchmarks.peers import processes
 from benchmarks.peers.grid import Grid
 from benchmarks.peers.peer import NotOffered, PoolPeer
 
+OWN_COORDINATOR = "--own"  # a word of the command line of this machine's own
 WORKER = "discogrid.calls.worker"  # a word of the command line of every process that runs calls
 
 
@@ -43,6 +44,11 @@ class Discogrid(PoolPeer):
     def agent(self) -> int:
         """The process below which calls run."""
         return os.getpid()
+
+    def coordinator(self) -> int:
+        """See Peer."""
+        [found] = processes.innermost(OWN_COORDINATOR, os.getpid())
+        return found
 
     def scripts(self, folder: Path, script: str, inputs: Sequence[str]) -> dict[str, float]:
         """See Peer: `discogrid submit`, and of it what lies between the job's acceptance and its end."""
@@ -95,6 +101,10 @@ class DiscogridGrid(Discogrid):
     def agent(self) -> int:
         """See Discogrid."""
         return self._grid.agent.pid
+
+    def coordinator(self) -> int:
+        """See Peer."""
+        return self._grid.coordinator.pid
 
 
 def home(folder: Path) -> dict[str, str]:
