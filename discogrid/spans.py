@@ -34,9 +34,10 @@ class SpanSet:
         """Put `start <= number < stop` in; what is in already stays."""
         if start >= stop:
             return
-        if self._stops and self._stops[-1] == start:  # as where tasks come, and end, in their order
-            self._stops[-1] = stop
-            self._count += stop - start
+        # As where tasks come, and end, in their order.
+        if self._starts and self._starts[-1] <= start <= self._stops[-1]:
+            self._count += max(0, stop - self._stops[-1])
+            self._stops[-1] = max(stop, self._stops[-1])
             return
         low = bisect_left(self._stops, start)
         high = bisect_right(self._starts, stop)

@@ -417,12 +417,8 @@ class Books:
 
     def _turn(self, job: _Job, row: _Row, state: TaskState | None = None) -> None:
         """The task is in this state; None: in the one that its attempts make of it."""
-        states = {state for _, state in row.held.values()}
-        going = next(
-            (one for one in (TaskState.RUNNING, TaskState.ASSIGNED) if one in states), TaskState.QUEUED
-        )
         job.counts[row.state] -= 1
-        row.state = state or going
+        row.state = state or _going(row)
         job.counts[row.state] += 1
 
     def _assign(self, name: AgentId, run: Run) -> None:
@@ -536,6 +532,12 @@ class Books:
             seen=agent.seen,
             proving=agent.proving,
         )
+
+
+def _going(row: _Row) -> TaskState:
+    """How far the attempts of a task have come."""
+    states = {state for _, state in row.held.values()}
+    return next((one for one in (TaskState.RUNNING, TaskState.ASSIGNED) if one in states), TaskState.QUEUED)
 
 
 def _view(job: _Job | JobView) -> JobView:

@@ -51,7 +51,8 @@ class Helping:
             if left <= 0:
                 break
             del floor.slowed[job]
-            if job.tail and (job.stalled or (job.watched is None and job not in job.pool.late)):
+            unwatched = job.running and job.watched is None and job not in job.pool.late
+            if job.tail and (job.stalled or unwatched):
                 left -= 1
                 self._relieve(job, now)
         floor.behind = bool(floor.idle or floor.slowed)
