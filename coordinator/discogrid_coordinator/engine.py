@@ -66,7 +66,7 @@ FAILURES = (Outcome.SCRIPT_FAILED, Outcome.LIMIT_EXCEEDED)  # that are the task'
 RESTARTED = "the coordinator was started again"  # why a job of calls has ended
 RESULTS_PREFIX = "results:"
 
-_CHANGES_SLOTS = (events.AgentJoined, events.AgentLeft, events.AgentPaused, events.TimePassed)
+_CHANGES_SLOTS = frozenset((events.AgentJoined, events.AgentLeft, events.AgentPaused, events.TimePassed))
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Engine:
             self.books.apply(action, now)
         if self._calls_over and not self._pending:  # whose last answers are not passed on yet
             self.say_over()
-        if self._calls and isinstance(event, _CHANGES_SLOTS):
+        if self._calls and type(event) in _CHANGES_SLOTS:
             for job in self._calls.values():
                 self.tell_slots(job)
 
