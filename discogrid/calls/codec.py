@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from discogrid.calls import parts
+from discogrid.calls.parts import Aside, Body, Content, Packed
 from discogrid.errors import UntrustedResult, WireError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 PLAIN, TAGGED, PICKLED = b"m", b"x", b"p"
 """The first byte: msgpack alone, msgpack with tags in it, pickle."""
 QUICK_BYTES_MAX = 4096  # which are read in a few microseconds
+LOOSE_ITEMS_MAX = 64  # of a list, tuple or dict in which large bytes are looked for
 ARRAY_DIMENSIONS_MAX = 64  # as numpy has it
 ARRAY_KINDS = "biufcSUmMV"  # what is a row of numbers or characters; objects are not
 
@@ -52,13 +55,30 @@ def dumps(value: object) -> bytes:
     return (TAGGED if writer.tags else PLAIN) + bytes(packed)
 
 
-def loads(raw: bytes, *, trusted: bool, modules: Collection[str] = ("__main__",)) -> Any:
-    """The value in what `dumps` made, of whom we do not know.
+def pack(value: object) -> Packed:
+    """The same, with what is large in it beside it. What is written to afterwards is written to there, too."""
+    writer = _Writer(loose=True)
+    try:
+        said = writer.write(value) if type(value) is bytearray else writer.lift(value)
+        packed = msgpack.packb(said, default=writer.write, strict_types=True, unicode_errors="surrogatepass")
+    except (Unplain, ValueError, OverflowError, RecursionError, TypeError):
+        import cloudpickle
+
+        aside = Aside()
+        packed = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=aside.take)
+        return aside.packed(PICKLED + bytes(packed))
+    head = (TAGGED if writer.tags else PLAIN) + bytes(packed)
+    return parts.Parts(head, writer.bodies) if writer.bodies else head
+
+
+def loads(content: bytes | Content, *, trusted: bool, modules: Collection[str] = ("__main__",)) -> Any:
+    """The value in what `dumps` or `pack` made, of whom we do not know.
 
     Named tuples, data classes and enumerations are looked up in these `modules`, which are imported already, and
     nowhere else; nothing of theirs runs. UntrustedResult when there is pickle in it and its sender is not `trusted`;
     WireError when it is damaged.
     """
+    raw, bodies = parts.opened(content)
     kind = raw[:1]
     if kind == PICKLED:
         if not trusted:
@@ -67,10 +87,10 @@ def loads(raw: bytes, *, trusted: bool, modules: Collection[str] = ("__main__",)
                 why="It holds an object that plain data cannot say, such as an instance of a library's class.",
                 fix="Return plain data, arrays or data classes; or have the grid's owner trust the agent.",
             )
-        return pickle.loads(raw[1:])  # noqa: S301 (from who is trusted to run code here)
+        return pickle.loads(memoryview(raw)[1:], buffers=bodies)  # noqa: S301 (from who is trusted to run code here)
     if kind not in (PLAIN, TAGGED):
         raise WireError("a result is neither plain data nor pickle")
-    reader = _Reader(frozenset(modules))
+    reader = _Reader(frozenset(modules), bodies)
     try:
         value = msgpack.unpackb(
             memoryview(raw)[1:],
@@ -85,6 +105,8 @@ def loads(raw: bytes, *, trusted: bool, modules: Collection[str] = ("__main__",)
         raise WireError(f"a result cannot be read: {error}") from None
     if reader.open_tags:
         raise WireError("a result has a tag where no value begins")
+    if reader.bodies:
+        raise WireError("a result has large values of which it says nothing")
     return value
 
 
@@ -99,12 +121,33 @@ def is_quick(raw: bytes) -> bool:
 class _Writer:
     """Says what msgpack has no word for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, loose: bool = False) -> None:
         self.tags = 0
+        self.bodies: list[tuple[parts.Buffer, bool]] = []
+        self._loose = loose
 
-    def write(self, value: Any) -> list[object]:
+    def lift(self, value: Any) -> Any:
+        """The same with a mark where it is, or holds, large bytes: msgpack would copy them."""
+        if not self._loose:
+            return value
+        kind = type(value)
+        if kind is bytes:
+            return _Large(value) if len(value) >= parts.BODY_BYTES_MIN else value
+        if kind in (list, tuple) and len(value) <= LOOSE_ITEMS_MAX:
+            return kind(map(self._lift_one, value))
+        if kind is dict and len(value) <= LOOSE_ITEMS_MAX:
+            return {name: self._lift_one(one) for name, one in value.items()}
+        return value
+
+    @staticmethod
+    def _lift_one(value: Any) -> Any:
+        return _Large(value) if type(value) is bytes and len(value) >= parts.BODY_BYTES_MIN else value
+
+    def write(self, value: Any) -> object:
         self.tags += 1
         kind = type(value)
+        if kind is _Large:
+            return self._put_aside(value)
         if (known := _WRITERS.get(kind)) is not None:
             code, write = known
             return [_tag(code), *write(value)]
@@ -117,8 +160,22 @@ class _Writer:
         if isinstance(value, pathlib.PurePath):
             return [_tag(_PATH), kind.__name__, str(value)]
         if "numpy" in sys.modules:
-            return _numpy_parts(value)
+            return _numpy_parts(value, loose=self._loose)
         raise Unplain
+
+    def _put_aside(self, large: "_Large") -> object:
+        if len(self.bodies) >= parts.BODIES_MAX:
+            return bytes(large.content)
+        self.bodies.append((large.content, large.writable))
+        return [_tag(_BODY)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Large:
+    """Bytes that go beside the value that they are of."""
+
+    content: parts.Buffer
+    writable: bool = False
 
 
 def _tag(code: int) -> msgpack.ExtType:
@@ -154,12 +211,15 @@ def _fields_of(value: Any) -> dict[str, object]:
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
-def _numpy_parts(value: Any) -> list[object]:
+def _numpy_parts(value: Any, *, loose: bool = False) -> list[object]:
     import numpy as np
 
     if type(value) is np.ndarray and value.dtype.kind in ARRAY_KINDS and not value.dtype.hasobject:
         fortran = value.flags.f_contiguous and not value.flags.c_contiguous
         head = [_tag(_ARRAY), _dtype_name(value.dtype), list(value.shape), fortran]
+        if loose and value.nbytes >= parts.BODY_BYTES_MIN:
+            row = np.ascontiguousarray(value.T if fortran else value).reshape(-1).view(np.uint8)
+            return [*head, _Large(row.data, writable=True)]
         return [*head, value.tobytes("F" if fortran else "C")]
     if isinstance(value, np.generic) and value.dtype.kind in ARRAY_KINDS and not value.dtype.hasobject:
         return [_tag(_SCALAR), _dtype_name(value.dtype), value.tobytes()]
@@ -216,8 +276,9 @@ def _no_tag(code: int, _: bytes) -> Any:
 class _Reader:
     """Opens what a peer has written, from the inside out: no value of a peer is followed down our own stack."""
 
-    def __init__(self, modules: frozenset[str]) -> None:
+    def __init__(self, modules: frozenset[str], bodies: list[Body]) -> None:
         self.open_tags = 0  # that no list has begun with
+        self.bodies = bodies[::-1]  # that are not in their places yet, the next one at the end
         self._modules = modules
 
     def tag(self, code: int, raw: bytes) -> _Tag:
@@ -302,6 +363,12 @@ def _read_path(_: _Reader, said: Any) -> pathlib.PurePath:
     return here(text)
 
 
+def _read_body(reader: _Reader, said: Any) -> Body:
+    if said or not reader.bodies:
+        raise WireError("a result names a large value that it does not have")
+    return reader.bodies.pop()
+
+
 def _read_array(_: _Reader, said: Any) -> Any:
     import numpy as np
 
@@ -311,7 +378,8 @@ def _read_array(_: _Reader, said: Any) -> Any:
         raise WireError("an array has no shape that numpy knows")
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise WireError("an array has more or fewer bytes than its shape says")
-    flat = np.frombuffer(bytearray(raw), dtype) if raw else np.empty(0, dtype)
+    owned = raw if type(raw) is bytearray else bytearray(raw)
+    flat = np.frombuffer(owned, dtype) if raw else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -334,7 +402,7 @@ def _dtype(described: Any) -> "np.dtype[Any]":
     return dtype
 
 
-_TUPLE, _ENUM, _NAMED_TUPLE, _DATA_CLASS, _PATH, _ARRAY, _SCALAR = 1, 2, 3, 4, 5, 6, 7
+_TUPLE, _ENUM, _NAMED_TUPLE, _DATA_CLASS, _PATH, _ARRAY, _SCALAR, _BODY = 1, 2, 3, 4, 5, 6, 7, 28
 
 _Write = Callable[[Any], Iterable[object]]
 _WRITERS: dict[type, tuple[int, _Write]] = {
@@ -387,6 +455,7 @@ _READERS: dict[int, Callable[[_Reader, list[Any]], Any]] = {
     23: lambda _, said: OrderedDict(zip(said[::2], said[1::2], strict=True)),
     24: lambda _, said: Counter(dict(*said)),
     25: lambda _, said: _array(*said),
+    _BODY: _read_body,
     26: lambda _, __: ...,
     27: lambda _, __: NotImplemented,
 }

@@ -15,14 +15,25 @@ from weakref import WeakKeyDictionary, WeakSet
 from discogrid.calls import codec, exceptions, functions, rows
 from discogrid.calls.arguments import Arguments, pack_arguments
 from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
-from discogrid.calls.frames import Call, Part, Raised, Returned
+from discogrid.calls.frames import Call, LargeCall, Part, Raised, Returned
+from discogrid.calls.parts import Content, Packed, Parts
 
 CHUNKS_MAX = 512  # that are made at once, where the caller has said how many calls are in one
 
 ROW_CALLS_MIN = 8  # fewer are not worth a row
 ROW_S = 0.001  # calls that run for less go in rows
 
-Answer = Returned | Raised | Part
+
+@dataclass(frozen=True, slots=True)
+class Lies:
+    """What a call returned after so many seconds lies where `content` reads it, until this answer is delivered."""
+
+    number: int
+    seconds: float
+    content: Content
+
+
+Answer = Returned | Raised | Part | Lies
 
 
 class Line(Protocol):
@@ -93,7 +104,7 @@ class Source:
     """Where calls of one function come from. `length` is how many are left, None where nobody knows."""
 
     function: Callable[..., Any]
-    arguments: Iterator[Arguments | bytes]  # bytes: as `pack_arguments` makes them
+    arguments: Iterator[Arguments | Packed]  # as `pack_arguments` makes them, or to be packed
     sink: Sink
     length: int | None = None
     size: int | None = None  # of a chunk, where the caller has said so
@@ -346,6 +357,8 @@ class Dispatcher:
         try:
             if isinstance(answer, Returned):
                 value = codec.loads(answer.value, trusted=trusted, modules=modules)
+            elif isinstance(answer, Lies):
+                value = codec.loads(answer.content, trusted=trusted, modules=modules)
             elif isinstance(answer, Raised):
                 said = note(answer.number)
                 error = exceptions.unpack(answer.error, trusted=trusted, modules=modules, note=said)
@@ -486,7 +499,7 @@ class Dispatcher:
 
     def _pull(self, source: Source, function: _Function, count: int, made: "_Made") -> bool:
         """Take calls out of one source; whether it has no more."""
-        taken: list[Arguments | bytes] = []
+        taken: list[Arguments | Packed] = []
         ended: BaseException | None = None
         try:
             for one in islice(source.arguments, count):
@@ -509,13 +522,13 @@ class Dispatcher:
         return False
 
     def _pack_row(
-        self, source: Source, function: _Function, taken: Sequence[Arguments | bytes], made: "_Made"
+        self, source: Source, function: _Function, taken: Sequence[Arguments | Packed], made: "_Made"
     ) -> bool:
         """As one row, if they are worth it and can be."""
         mean_s = function.chunker(source.size).mean_s
         if source.size is not None or len(taken) < ROW_CALLS_MIN or mean_s is None or mean_s >= ROW_S:
             return False
-        plain = [one for one in taken if not isinstance(one, bytes)]
+        plain = [one for one in taken if not isinstance(one, bytes | Parts)]
         if len(plain) < len(taken) or any(keywords for _, keywords in plain):
             return False
         row = [arguments for arguments, _ in plain]
@@ -533,21 +546,26 @@ class Dispatcher:
     def _pack_call(
         self,
         function: _Function,
-        arguments: Arguments | bytes,
+        arguments: Arguments | Packed,
         waiting: _Waiting,
         made: "_Made",
         *,
         bound: bool = False,
     ) -> None:
         try:
-            packed = arguments if isinstance(arguments, bytes) else pack_arguments(*arguments, bound=bound)
+            packed = (
+                arguments if isinstance(arguments, bytes | Parts) else pack_arguments(*arguments, bound=bound)
+            )
         except Exception as error:  # noqa: BLE001 (the caller's own objects)
             waiting.sink.raised(waiting.index, error)
             return
         with self._lock:
             self._calls += 1
             number = self._calls
-        made.add(Call(number, function.number, packed), waiting)
+        if isinstance(packed, Parts):
+            made.add(LargeCall(number, function.number, b"", parts=packed), waiting)
+        else:
+            made.add(Call(number, function.number, packed), waiting)
 
     def _known(self, source: Source) -> _Function | None:
         """The function, sent if it is a new one; None, and all of its calls have failed, where it cannot be."""
@@ -630,10 +648,10 @@ def _raise(one: _Waiting, error: BaseException) -> None:
         one.sink.raised(one.index + place, error)
 
 
-def _bound(function: Callable[..., Any], arguments: Iterator[Arguments | bytes]) -> Iterator[Arguments]:
+def _bound(function: Callable[..., Any], arguments: Iterator[Arguments | Packed]) -> Iterator[Arguments]:
     """What `functions.call` is called with, so that this function is."""
     for one in arguments:
-        assert not isinstance(one, bytes), (
+        assert not isinstance(one, bytes | Parts), (
             "what is bound is to be among the arguments before these are packed"
         )
         yield (function, *one[0]), one[1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from discogrid.calls.parts import Parts, joined
 from discogrid.errors import WireError
 from discogrid.types import Digest
 
@@ -44,6 +45,27 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     count: int = 0
 
 
+class LargeCall(Call, frozen=True, kw_only=True):
+    """One whose arguments are `parts` instead, and do not travel like that. See `whole`."""
+
+    parts: Parts
+
+
+class LaidCall(msgspec.Struct, frozen=True, array_like=True, tag="laid call"):
+    """To a worker on one machine with its caller: a call whose arguments lie on their tray."""
+
+    number: int
+    function: int
+    start: int
+    size: int  # bytes
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True, tag="taken"):
+    """To a worker on one machine with its caller: so many more results have been taken from their tray."""
+
+    count: int
+
+
 class Calls(msgspec.Struct, frozen=True, array_like=True, tag="calls"):
     """To a worker: these, in this order."""
 
@@ -70,6 +92,15 @@ class Raised(msgspec.Struct, frozen=True, array_like=True, tag="raised"):
     number: int
     seconds: float
     error: bytes
+
+
+class Laid(msgspec.Struct, frozen=True, array_like=True, tag="laid"):
+    """From a worker on one machine with its caller: what a call returned, after so many seconds, lies on their tray."""
+
+    number: int
+    seconds: float
+    start: int
+    size: int  # bytes
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag="part"):
@@ -99,8 +130,8 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag="stored"):
     size: int  # bytes
 
 
-ToWorker = Start | Open | Calls
-FromWorker = Started | Returned | Raised | Part
+ToWorker = Start | Open | Calls | LaidCall | Taken
+FromWorker = Started | Returned | Raised | Part | Laid
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
@@ -113,6 +144,13 @@ def frame(said: ToWorker | FromWorker) -> bytes:
     if len(body) > FRAME_BYTES_MAX:
         raise WireError(f"a frame of {len(body)} bytes is over {FRAME_BYTES_MAX}")
     return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+def whole(call: Call) -> Call:
+    """The same as it travels."""
+    if isinstance(call, LargeCall):
+        return Call(call.number, call.function, joined(call.parts), call.count)
+    return call
 
 
 @dataclass(slots=True)

@@ -3,13 +3,17 @@
 The grid decides how many such seats a program has, and when; whatever passes between the two passes a socket file.
 """
 
+import contextlib
 import os
 import socket
+from collections.abc import Sequence
 
 from discogrid.calls.worker import serve
 
 TICKET_BYTES = 16
 NUMBER_BYTES = 8
+TRAYS = 2
+WELCOME = b"!"
 
 
 def sit(address: str, ticket: bytes, number: int, slate: str) -> None:
@@ -18,7 +22,16 @@ def sit(address: str, ticket: bytes, number: int, slate: str) -> None:
         line.connect(address)
         line.sendall(ticket + number.to_bytes(NUMBER_BYTES, "little"))
         line.setblocking(True)
-        serve(line.fileno(), line.fileno(), slate)
+        with contextlib.ExitStack() as closing:
+            _, trays, _, _ = socket.recv_fds(line, 1, TRAYS)
+            for tray in trays:
+                closing.callback(os.close, tray)
+            serve(line.fileno(), line.fileno(), slate, (trays[0], trays[1]) if len(trays) == TRAYS else None)
+
+
+def give_trays(line: socket.socket, trays: Sequence[int]) -> None:
+    """The caller's first word to a seat: its trays for arguments and results, or none. OSError where the line is broken."""
+    socket.send_fds(line, [WELCOME], trays)
 
 
 def private_folder() -> str:

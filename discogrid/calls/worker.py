@@ -8,7 +8,6 @@ pipes and a file, which it removes: below the folder of temporary files, unless 
 import contextlib
 import gc
 import os
-import pickle
 import signal
 import stat
 import sys
@@ -19,22 +18,28 @@ from functools import partial
 from typing import Any
 
 from discogrid.calls import codec, exceptions, functions, rows
+from discogrid.calls.arguments import unpack_arguments
 from discogrid.calls.frames import (
     ANSWER_BYTES_MAX,
     Call,
     Calls,
+    Laid,
+    LaidCall,
     Open,
     Part,
     Raised,
     Returned,
     Start,
     Started,
+    Taken,
     frame,
     read_all,
     to_worker,
     write_all,
 )
+from discogrid.calls.parts import Content, Packed, joined, size_of
 from discogrid.calls.slate import Slate
+from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray
 from discogrid.errors import DiscogridError
 
 LOOK_S = 0.01  # between two looks at a row that runs
@@ -128,10 +133,14 @@ class Answers:
             self.leave()
 
 
-def serve(inbox: int, outbox: int, slate: str | None = None) -> None:
-    """Run whatever comes through `inbox`, and say what came of it through `outbox`, with a slate of this name."""
+def serve(inbox: int, outbox: int, slate: str | None = None, trays: tuple[int, int] | None = None) -> None:
+    """Run whatever comes through `inbox`, and say what came of it through `outbox`, with a slate of this name.
+
+    `trays` are those of its caller on the same machine: for arguments, for results.
+    """
     known = Functions()
     answers = Answers(outbox, slate)
+    tray = None if trays is None else Tray(trays[1])
     for body in read_all(inbox):
         match to_worker(body):
             case Start(initializer):
@@ -146,8 +155,16 @@ def serve(inbox: int, outbox: int, slate: str | None = None) -> None:
                     if call.count:
                         run_row(known, call, answers)
                     else:
-                        answers.put(frame(run(known, call)))
+                        arguments = call.arguments
+                        answers.put(frame(run(known, call.number, call.function, arguments, tray)))
                 answers.leave()
+            case LaidCall(number, function, start, size) if trays is not None:
+                content = Lying(trays[0], start, size)
+                answers.put(frame(run(known, number, function, content, tray)))
+                answers.leave()
+            case Taken(count) if tray is not None:
+                for _ in range(count):
+                    tray.taken()
 
 
 class Row:
@@ -200,7 +217,7 @@ def run_row(known: Functions, call: Call, answers: Answers) -> None:
     row = Row(call, answers)
     try:
         function = known.get(call.function)
-        arguments = pickle.loads(call.arguments)  # noqa: S301 (signed by who is to run code here)
+        arguments = unpack_arguments(call.arguments)
     except BaseException as error:  # noqa: BLE001 (the caller's own modules)
         for _ in range(call.count):
             row.fail(error)
@@ -232,32 +249,37 @@ def _checked(value: Any, place: int, raised: dict[int, bytes]) -> Any:
     return value
 
 
-def run(known: Functions, call: Call) -> Returned | Raised:
-    """Run one call, whatever it does."""
+def run(
+    known: Functions, number: int, called: int, content: bytes | Content, tray: Tray | None = None
+) -> Returned | Raised | Laid:
+    """Run one call, whatever it does; what is large of what it returns is laid on the tray, if there is one."""
     start = time.perf_counter()
     try:
-        function = known.get(call.function)
-        arguments, keywords = pickle.loads(call.arguments)  # noqa: S301 (signed by who is to run code here)
+        function = known.get(called)
+        arguments, keywords = unpack_arguments(content)
         start = time.perf_counter()
         value = function(*arguments, **keywords)
         seconds = time.perf_counter() - start
         said = _said(value)
-        if len(said) > RESULT_BYTES_MAX:
+        size = size_of(said)
+        if size > RESULT_BYTES_MAX:
             raise ResultTooLarge(  # noqa: TRY301
-                f"a call returned {len(said)} bytes; {RESULT_BYTES_MAX} can be sent back",
+                f"a call returned {size} bytes; {RESULT_BYTES_MAX} can be sent back",
                 fix="Return less at a time, or run a script: what it writes may be of any size.",
             )
     except BaseException as error:  # noqa: BLE001 (SystemExit and KeyboardInterrupt are results like others)
         seconds = time.perf_counter() - start
-        return Raised(call.number, seconds, exceptions.pack(_without_us(error, run)))
+        return Raised(number, seconds, exceptions.pack(_without_us(error, run)))
     finally:
         _flush()
-    return Returned(call.number, seconds, said)
+    if tray is not None and size >= LAID_BYTES_MIN and (place := tray.put(said)) is not None:
+        return Laid(number, seconds, *place)
+    return Returned(number, seconds, joined(said))
 
 
-def _said(value: object) -> bytes:
+def _said(value: object) -> Packed:
     try:
-        return codec.dumps(value)
+        return codec.pack(value)
     except Exception as error:
         from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # what programs look for
 

@@ -26,7 +26,7 @@ from discogrid.batches import (
 )
 from discogrid.blobs import digest_of
 from discogrid.bundle import Job, Manifest, seal_job
-from discogrid.calls.frames import Call, Part
+from discogrid.calls.frames import Call, Part, whole
 from discogrid.channel import Received
 from discogrid.errors import BlobError, CallLost, DiscogridError, GridError, IntegrityError, JobGone, JobOver
 from discogrid.grid import Grid
@@ -348,7 +348,7 @@ class CallSession:
         heavy: list[tuple[FileRef, bytes]] = []
         large: dict[int, FileRef] = {}
         kept: list[Call] = []
-        for place, call in enumerate(calls):
+        for place, call in enumerate(map(whole, calls)):
             if len(call.arguments) <= LARGE_BYTES:
                 kept.append(call)
                 continue

@@ -16,11 +16,14 @@ from discogrid.calls.frames import (
     FromWorker,
     Open,
     Part,
+    Raised,
     Reader,
+    Returned,
     Start,
     Started,
     frame,
     from_worker,
+    whole,
     write_all,
 )
 from discogrid.calls.pool import CallPool
@@ -50,10 +53,10 @@ class LocalWorker:
         for number in {call.function for call in calls} - self.known:
             write_all(self.to, frame(Open(number, functions_[number])))
             self.known.add(number)
-        write_all(self.to, frame(Calls(tuple(calls))))
+        write_all(self.to, frame(Calls(tuple(map(whole, calls)))))
         left = len(calls)
         while left and (said := self._hear()):
-            answers = [one for one in said if not isinstance(one, Started)]
+            answers: list[Answer] = [one for one in said if isinstance(one, Returned | Raised | Part)]
             left -= sum(not isinstance(one, Part) or one.last for one in answers)
             yield answers
 
