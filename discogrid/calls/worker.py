@@ -159,6 +159,7 @@ def serve(inbox: int, outbox: int, slate: str | None = None, trays: tuple[int, i
                         answers.put(frame(run(known, call.number, call.function, arguments, tray)))
                 answers.leave()
             case LaidCall(number, function, start, size) if trays is not None:
+                _keep_memory()
                 content = Lying(trays[0], start, size)
                 answers.put(frame(run(known, number, function, content, tray)))
                 answers.leave()
@@ -272,9 +273,17 @@ def run(
         return Raised(number, seconds, exceptions.pack(_without_us(error, run)))
     finally:
         _flush()
-    if tray is not None and size >= LAID_BYTES_MIN and (place := tray.put(said)) is not None:
-        return Laid(number, seconds, *place)
+    if tray is not None and size >= LAID_BYTES_MIN:
+        _keep_memory()
+        if (place := tray.put(said)) is not None:
+            return Laid(number, seconds, *place)
     return Returned(number, seconds, joined(said))
+
+
+def _keep_memory() -> None:
+    from discogrid.calls.kept_memory import keep_memory  # which most workers have no use for
+
+    keep_memory()
 
 
 def _said(value: object) -> Packed:
