@@ -52,6 +52,7 @@ from discogrid.wire import pack_parts
 
 LARGE_BYTES = 256 << 10  # of one call's arguments, which travel as a blob
 BATCH_BYTES_MAX = 2 << 20  # of the chunks of one batch
+BATCH_LARGE_BYTES_MAX = 16 << 20  # of its large arguments: the first calls run while those of the next ones travel
 SEEN_EVERY = 32  # messages, after which the coordinator hears that they have come
 SEEN_S = 0.5  # or after so long
 AGAIN_S = 0.02  # before a line that is full is tried again
@@ -324,14 +325,17 @@ class CallSession:
         blobs: dict[Digest, bytes] = {}
         large: dict[Digest, FileRef] = {}
         functions: dict[int, FileRef] = {}
-        size = 0
+        size = large_bytes = 0
         while at < len(chunks) and len(leaves) < BATCH_CHUNKS_MAX and size < BATCH_BYTES_MAX:
-            if len(large) + len(chunks[at]) > BATCH_LARGE_MAX and leaves:
+            if leaves and (
+                len(large) + len(chunks[at]) > BATCH_LARGE_MAX or large_bytes >= BATCH_LARGE_BYTES_MAX
+            ):
                 break
             chunk, heavy = self._chunk(run.next, chunks[at])
             for file, content in heavy:
                 large[file.digest] = file
                 blobs[file.digest] = content
+                large_bytes += file.size
             for number in {call.function for call in chunks[at]}:
                 functions[number] = self._references[number]
             leaves.append(encode_chunk(chunk))
