@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,8 +18,8 @@ from discogrid.calls.frames import (
     ANSWER_BYTES_MAX,
     READ_BYTES,
     Call,
-    Calls,
     FromWorker,
+    Laid,
     Open,
     Part,
     Raised,
@@ -31,6 +31,8 @@ from discogrid.calls.frames import (
     from_worker,
 )
 from discogrid.calls.slate import make_slate, unsent
+from discogrid.calls.tray import make_tray_at
+from discogrid.calls.trays import Trays
 from discogrid.errors import WireError
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
@@ -40,6 +42,7 @@ from discogrid_agent.work_folder import WorkFolder
 INBOX: Final = ".discogrid-calls"
 OUTBOX: Final = ".discogrid-results"
 SLATE: Final = ".discogrid-slate"
+TRAYS: Final = (".discogrid-arguments", ".discogrid-values")
 Answer = Returned | Raised | Part
 HEARD_MAX: Final = 1024  # answers that wait here to be taken; then its pipe fills, and it waits
 STOP_S: Final = 2.0  # that a worker without calls has to end by itself
@@ -72,9 +75,10 @@ class Stage:
 class CallWorker:
     """One process in one box. One task of the event loop uses it at a time."""
 
-    def __init__(self, boxed: Boxed, inbox: int, outbox: int, slate: int) -> None:
+    def __init__(self, boxed: Boxed, inbox: int, outbox: int, slate: int, trays: Trays) -> None:
         """Use `start`."""
         self._boxed = boxed
+        self._trays = trays
         self._slate = slate
         self._last: FromWorker | None = None  # of what it said
         self._inbox = inbox
@@ -96,12 +100,19 @@ class CallWorker:
     ) -> "CallWorker":
         """Start one in a folder that is laid out; on the event loop's own thread. SandboxError, or OSError of the folder."""
         owner = None if box.owner is None else (box.owner.uid, box.owner.gid)
-        slate = make_slate(work.temporary / SLATE, owner)
-        inbox, outbox = _pipes(work.temporary, owner, slate)
-        names: tuple[str, ...] = (INBOX, OUTBOX, SLATE)
+        names: tuple[str, ...] = (INBOX, OUTBOX, SLATE, *TRAYS)
         if stage.place is not None:  # whose variables may say otherwise where temporary files are
             names = tuple(str(work.temporary / name) for name in names)
-        try:
+        with ExitStack() as closing:
+            slate = make_slate(work.temporary / SLATE, owner)
+            closing.callback(os.close, slate)
+            trays = []
+            for name in TRAYS:
+                trays.append(make_tray_at(work.temporary / name, owner))
+                closing.callback(os.close, trays[-1])
+            inbox, outbox = _pipes(work.temporary, owner)
+            closing.callback(os.close, inbox)
+            closing.callback(os.close, outbox)
             scene = Scene(
                 work=work.work if stage.place is None else stage.place.folder,
                 temporary=work.temporary,
@@ -115,11 +126,8 @@ class CallWorker:
                 network=stage.network,
                 submitter=stage.submitter,
             )
-            worker = cls(box.start(scene), inbox, outbox, slate)
-        except BaseException:
-            for descriptor in (inbox, outbox, slate):
-                os.close(descriptor)
-            raise
+            worker = cls(box.start(scene), inbox, outbox, slate, Trays(trays))
+            closing.pop_all()
         worker._first = frame(Start(initializer))
         return worker
 
@@ -139,9 +147,7 @@ class CallWorker:
 
         One that has died takes everything.
         """
-        content = [frame(said) for said in functions]
-        if calls:
-            content.append(frame(Calls(tuple(calls))))
+        content = [frame(said) for said in (*self._trays.news(), *functions, *self._trays.lay(calls))]
         left = self._write(memoryview(b"".join(content)))
         return self._send(left) if left else None
 
@@ -162,9 +168,9 @@ class CallWorker:
 
     def take(self) -> Answer | None:
         """Its next answer, if that is here already."""
-        if not self._heard or not isinstance(self._heard[0], Answer):
+        if not self._heard or not isinstance(self._heard[0], Answer | Laid):
             return None
-        said = self._heard.popleft()
+        said = self._brought(self._heard.popleft())
         if not self._listening and len(self._heard) < HEARD_MAX:
             self._listen()
         return said if isinstance(said, Answer) else None
@@ -176,11 +182,14 @@ class CallWorker:
     async def stop(self) -> BoxEnd:
         """No more calls: it may end by itself, and is ended after STOP_S."""
         self._close_inbox()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S):
-                return await asyncio.shield(self._boxed.ended)
-        self._boxed.kill()
-        return await self._boxed.ended
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    return await asyncio.shield(self._boxed.ended)
+            self._boxed.kill()
+            return await self._boxed.ended
+        finally:
+            self._trays.close()
 
     # -- the pipes
 
@@ -220,7 +229,24 @@ class CallWorker:
         said = self._heard.popleft()
         if len(self._heard) < HEARD_MAX:
             self._listen()
-        return said
+        return self._brought(said)
+
+    def _brought(self, said: FromWorker) -> FromWorker | None:
+        """The same, with what lies on a tray, which is read no sooner than it is wanted; None, and it is ended, where nothing does."""
+        if not isinstance(said, Started):
+            self._trays.answered(said.number)
+        if not isinstance(said, Laid):
+            return said
+        try:
+            if said.size > ANSWER_BYTES_MAX:
+                raise WireError(f"a result of {said.size} bytes is over {ANSWER_BYTES_MAX}")  # noqa: TRY301
+            value = self._trays.result(said).read(0, said.size)
+        except WireError:
+            self._boxed.kill()
+            self._hang_up()
+            return None
+        self._trays.have_read(1)
+        return Returned(said.number, said.seconds, value)
 
     def _listen(self) -> None:
         if not self._listening and self._outbox >= 0:
@@ -285,16 +311,8 @@ def _settle(ready: "asyncio.Future[None]") -> None:
         ready.set_result(None)
 
 
-def _pipes(folder: Path, owner: tuple[int, int] | None, slate: int) -> tuple[int, int]:
-    """Two named pipes, and this side's ends of them: to write, to read. Where they cannot be made, the slate is closed."""
-    try:
-        return _made_pipes(folder, owner)
-    except BaseException:
-        os.close(slate)
-        raise
-
-
-def _made_pipes(folder: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
+def _pipes(folder: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
+    """Two named pipes, and this side's ends of them: to write, to read."""
     flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
     for name in (INBOX, OUTBOX):
         os.mkfifo(folder / name, 0o600)

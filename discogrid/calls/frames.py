@@ -6,6 +6,7 @@ The agent's side does not trust the other: whatever runs there may write to the 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
@@ -16,6 +17,8 @@ from discogrid.types import Digest
 FRAME_BYTES_MAX = 512 << 20  # of what a worker is told, whose arguments are the caller's own
 ANSWER_BYTES_MAX = 64 << 20  # of what it says: more is not for a message
 LENGTH_BYTES = 4
+PLACE_MAX = 1 << 40  # bytes of a tray
+Place = Annotated[int, msgspec.Meta(ge=0, le=PLACE_MAX)]
 READ_BYTES = 1 << 18
 
 
@@ -56,8 +59,8 @@ class LaidCall(msgspec.Struct, frozen=True, array_like=True, tag="laid call"):
 
     number: int
     function: int
-    start: int
-    size: int  # bytes
+    start: Place
+    size: Place  # bytes
 
 
 class Taken(msgspec.Struct, frozen=True, array_like=True, tag="taken"):
@@ -99,8 +102,8 @@ class Laid(msgspec.Struct, frozen=True, array_like=True, tag="laid"):
 
     number: int
     seconds: float
-    start: int
-    size: int  # bytes
+    start: Place
+    size: Place  # bytes
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag="part"):

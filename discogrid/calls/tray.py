@@ -1,11 +1,13 @@
-"""Where large arguments and results lie between two processes of one machine: a file in memory, without a name.
+"""Where large arguments and results lie between two processes of one machine: a file that has no name once both hold it.
 
 One side writes, the other reads; where something lies is said on their line. It is written and read by the kernel, once
 each, past Python's lock, and its pages are used again. It ends with the last process that holds it, however that ends.
+Who reads does not trust who writes: nothing of it is mapped, and what is not there is an error.
 """
 
 import os
 from collections import deque
+from pathlib import Path
 
 from discogrid.calls.parts import Buffer, Packed, pieces_of, size_of
 from discogrid.errors import WireError
@@ -16,10 +18,29 @@ PIECES_MAX = 512  # of one system call
 
 
 def make_tray() -> int | None:
-    """An empty one, by its descriptor; None where this system has none."""
+    """An empty one in memory, by its descriptor; None where this system has none."""
     if not hasattr(os, "memfd_create"):
         return None
     return os.memfd_create("discogrid-tray", os.MFD_CLOEXEC)
+
+
+def make_tray_at(path: Path, owner: tuple[int, int] | None = None) -> int:
+    """An empty one by its descriptor, for who has to come by a name, at a path where nothing is; for another user if `owner` says so."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_tray(path: str) -> int:
+    """One that somebody else has made there. It loses its name: calls find an empty folder."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    os.unlink(path)
+    return descriptor
 
 
 class Tray:
@@ -86,7 +107,10 @@ class Lying:
 
     def read(self, start: int, size: int) -> bytes:
         """See Content."""
-        found = os.pread(self._descriptor, size, self._start + start)
+        try:
+            found = os.pread(self._descriptor, size, self._start + start)
+        except OSError as error:
+            raise WireError(f"what lies on a tray cannot be read: {error}") from None
         if len(found) < size:
             if not found:
                 raise WireError("something is said to lie on a tray where nothing does")

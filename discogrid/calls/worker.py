@@ -1,8 +1,9 @@
 """A process that holds functions and runs calls of them, one after the other, until its pipe ends.
 
 Each result leaves when it is there, or with those that follow it within HOLD_S, and lies on a slate until then: a process that
-dies has lost the one call that it ran. What a call prints goes where this process prints. Start it with `python -m discogrid.calls.worker INBOX OUTBOX [SLATE]`, two named
-pipes and a file, which it removes: below the folder of temporary files, unless the names are absolute.
+dies has lost the one call that it ran. What a call prints goes where this process prints. Start it with
+`python -m discogrid.calls.worker INBOX OUTBOX [SLATE [TRAY TRAY]]`, two named pipes and files, which it removes: below the
+folder of temporary files, unless the names are absolute.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ from discogrid.calls.frames import (
 )
 from discogrid.calls.parts import Content, Packed, joined, size_of
 from discogrid.calls.slate import Slate
-from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray
+from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray, open_tray
 from discogrid.errors import DiscogridError
 
 LOOK_S = 0.01  # between two looks at a row that runs
@@ -133,10 +134,17 @@ class Answers:
             self.leave()
 
 
-def serve(inbox: int, outbox: int, slate: str | None = None, trays: tuple[int, int] | None = None) -> None:
+def serve(
+    inbox: int,
+    outbox: int,
+    slate: str | None = None,
+    trays: tuple[int, int] | None = None,
+    *,
+    keeps_memory: bool = False,
+) -> None:
     """Run whatever comes through `inbox`, and say what came of it through `outbox`, with a slate of this name.
 
-    `trays` are those of its caller on the same machine: for arguments, for results.
+    `trays` are those for arguments and for results; with `keeps_memory`, that of large values is kept for the next ones.
     """
     known = Functions()
     answers = Answers(outbox, slate)
@@ -159,7 +167,8 @@ def serve(inbox: int, outbox: int, slate: str | None = None, trays: tuple[int, i
                         answers.put(frame(run(known, call.number, call.function, arguments, tray)))
                 answers.leave()
             case LaidCall(number, function, start, size) if trays is not None:
-                _keep_memory()
+                if keeps_memory:
+                    _keep_memory()
                 content = Lying(trays[0], start, size)
                 answers.put(frame(run(known, number, function, content, tray)))
                 answers.leave()
@@ -273,10 +282,8 @@ def run(
         return Raised(number, seconds, exceptions.pack(_without_us(error, run)))
     finally:
         _flush()
-    if tray is not None and size >= LAID_BYTES_MIN:
-        _keep_memory()
-        if (place := tray.put(said)) is not None:
-            return Laid(number, seconds, *place)
+    if tray is not None and size >= LAID_BYTES_MIN and (place := tray.put(said)) is not None:
+        return Laid(number, seconds, *place)
     return Returned(number, seconds, joined(said))
 
 
@@ -338,7 +345,8 @@ def main() -> None:
             os.unlink(name)  # calls are to find an empty folder
     sys.argv = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's business
-    serve(inbox, outbox, names[2] if len(names) > 2 else None)
+    trays = (open_tray(names[3]), open_tray(names[4])) if len(names) > 4 else None
+    serve(inbox, outbox, names[2] if len(names) > 2 else None, trays)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ from discogrid.wire import pack_parts
 
 LARGE_BYTES = 256 << 10  # of one call's arguments, which travel as a blob
 BATCH_BYTES_MAX = 2 << 20  # of the chunks of one batch
-BATCH_LARGE_BYTES_MAX = 16 << 20  # of its large arguments: the first calls run while those of the next ones travel
+BATCH_LARGE_BYTES_MAX = (
+    16 << 20
+)  # of its large arguments: the first calls run while those of the next ones travel
 SEEN_EVERY = 32  # messages, after which the coordinator hears that they have come
 SEEN_S = 0.5  # or after so long
 AGAIN_S = 0.02  # before a line that is full is tried again

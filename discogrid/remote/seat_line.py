@@ -24,26 +24,20 @@ from discogrid.calls import exceptions, functions
 from discogrid.calls.dispatch import Answer, Dispatcher, Lies
 from discogrid.calls.frames import (
     Call,
-    Calls,
     FromWorker,
     Laid,
-    LaidCall,
-    LargeCall,
     Open,
     Part,
     Raised,
     Reader,
     Returned,
     Started,
-    Taken,
     frame,
     from_worker,
-    whole,
 )
-from discogrid.calls.parts import Packed, size_of
 from discogrid.calls.seat import NUMBER_BYTES, TICKET_BYTES, give_trays, private_folder, sit
 from discogrid.calls.slate import make_slate, unsent
-from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray, make_tray
+from discogrid.calls.trays import Trays
 from discogrid.errors import CallLost, DiscogridError, TaskTimeout, WireError, WorkerLost
 from discogrid.remote.grid_line import GridLine
 from discogrid.views import task_label
@@ -63,66 +57,12 @@ _Said = Returned | Raised | Part | Laid  # of a seat that answers
 MakeGrid = Callable[["Seats"], GridLine]
 
 
-class _Trays:
-    """What lies between a seat and this program: arguments, which this side writes, and results, which it reads."""
-
-    def __init__(self) -> None:
-        """None yet, so that everything goes by the line."""
-        self._descriptors: list[int] = []
-        self._arguments: Tray | None = None
-        self._lying: deque[int] = deque()  # numbers of calls
-        self._read = 0  # results, of which the seat has not been told
-
-    def share(self, line: socket.socket) -> None:
-        """Make them, where this system has trays, and let whoever is at the other end of the line have them."""
-        self._descriptors = [tray for tray in (make_tray(), make_tray()) if tray is not None]
-        if self._descriptors:
-            self._arguments = Tray(self._descriptors[0])
-        with contextlib.suppress(OSError):  # a broken line is found when it is read
-            give_trays(line, self._descriptors)
-
-    def put(self, call: Call) -> LaidCall | None:
-        """How to name the call, whose arguments lie here now; None when they go by the line."""
-        packed: Packed = call.parts if isinstance(call, LargeCall) else call.arguments
-        if self._arguments is None or call.count or size_of(packed) < LAID_BYTES_MIN:
-            return None
-        place = self._arguments.put(packed)
-        if place is None:
-            return None
-        self._lying.append(call.number)
-        return LaidCall(call.number, call.function, *place)
-
-    def answered(self, number: int) -> None:
-        """The call has been made, and those before it."""
-        if self._arguments is not None and self._lying and self._lying[0] == number:
-            self._lying.popleft()
-            self._arguments.taken()
-
-    def result(self, laid: Laid) -> Lies:
-        """What a call returned."""
-        return Lies(laid.number, laid.seconds, Lying(self._descriptors[1], laid.start, laid.size))
-
-    def have_read(self, count: int) -> None:
-        """So many results have been taken."""
-        self._read += count
-
-    def news(self) -> list[bytes]:
-        """What the seat is to be told."""
-        count, self._read = self._read, 0
-        return [frame(Taken(count))] if count else []
-
-    def close(self) -> None:
-        """Nothing of it is read any more."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-
-
 @dataclass(slots=True, eq=False)
 class _Seat:
     """A worker that has connected."""
 
     line: socket.socket
-    trays: _Trays = field(default_factory=_Trays)
+    trays: Trays = field(default_factory=Trays)
     number: int = -1  # once it has said so
     hello: bytes = b""
     reader: Reader = field(default_factory=Reader)
@@ -160,7 +100,7 @@ class SeatLine:
         self._tries: dict[int, int] = {}  # by call, of those under which a worker has died
         self._ending: dict[int, DiscogridError] = {}  # by seat: why it is ended
         self._lost: list[Answer] = []  # of which the caller is to be told
-        self._left: list[_Trays] = []  # to be closed when it has been
+        self._left: list[Trays] = []  # to be closed when it has been
         self._numbers = 0
         self._mean_s = 0.0  # of a call
         self._closed = self._terminated = False
@@ -332,11 +272,11 @@ class SeatLine:
         calls = [self._waiting.popleft()]
         while len(calls) < count and self._waiting:
             calls.append(self._waiting.popleft())
-        said = seat.trays.news()
+        said = [frame(one) for one in seat.trays.news()]
         for number in {call.function for call in calls} - seat.functions:
             said.append(frame(Open(number, self._functions[number])))
             seat.functions.add(number)
-        said += _said(calls, seat.trays)
+        said += map(frame, seat.trays.lay(calls))
         if not seat.given:
             seat.began = time.monotonic()
         seat.given += calls
@@ -503,7 +443,9 @@ class SeatLine:
                 culprit
             )  # the grid has given the seat to another worker: nobody is to blame
         self._seats[seat.number] = seat
-        seat.trays.share(seat.line)
+        seat.trays = Trays.in_memory()
+        with contextlib.suppress(OSError):  # a broken line is found when it is read
+            give_trays(seat.line, seat.trays.descriptors)
         self._share()
         return rest
 
@@ -565,26 +507,9 @@ def _load(seat: _Seat) -> int:
     return len(seat.given)
 
 
-def _said(calls: Sequence[Call], trays: _Trays) -> list[bytes]:
-    """What to tell a seat of calls, those with large arguments each for itself."""
-    said: list[bytes] = []
-    by_line: list[Call] = []
-    for call in calls:
-        laid = trays.put(call)
-        if laid is None:
-            by_line.append(whole(call))
-            continue
-        if by_line:
-            said.append(frame(Calls(tuple(by_line))))
-            by_line = []
-        said.append(frame(laid))
-    if by_line:
-        said.append(frame(Calls(tuple(by_line))))
-    return said
-
-
 def _brought(seat: _Seat, said: _Said) -> Answer:
-    return seat.trays.result(said) if isinstance(said, Laid) else said
+    """As it is for the dispatcher, which reads what lies on a tray when it is told of it."""
+    return Lies(said.number, said.seconds, seat.trays.result(said)) if isinstance(said, Laid) else said
 
 
 class Seats:
