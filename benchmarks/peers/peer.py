@@ -37,6 +37,7 @@ class Peer(ABC):
     includes: ClassVar[str]  # what its numbers are of, for the table
     packages: ClassVar[tuple[str, ...]] = ()  # as pip calls them; none: it comes with Python, or is ours
     module: ClassVar[str] = ""  # that these bring
+    echoes: ClassVar[bool] = False  # what it is given comes back as it was, since it calls nothing
     shares: ClassVar[Mapping[str, float]] = {}  # of a work's size, for those it is slow at
 
     def __init__(self, workers: int, folder: Path) -> None:

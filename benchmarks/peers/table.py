@@ -5,8 +5,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.peers.adapters import PEERS
+from benchmarks.peers.adapters.curve_echo import CurveEcho
+from benchmarks.peers.adapters.discogrid import DiscogridGrid
 from benchmarks.peers.measure import Measure
 from benchmarks.peers.works import WORKS
+
+FLOOR = CurveEcho.name
+FLOOR_METRIC = "MB/s"
+GRIDS = (DiscogridGrid.name,)  # that encrypt what they send
 
 Column = tuple[str, str]  # work and metric
 
@@ -32,7 +38,9 @@ class Table:
         """In Markdown, with whatever has to be said about it below."""
         rows = [["peer", "includes", *(f"{work} {metric}" for work, metric in self._columns())]]
         rows += [[self._title(peer), PEERS[peer].includes, *self._cells(peer)] for peer in self._peers]
-        return "\n".join([*_aligned(rows), "", *self._works_told(), *self._reasons_told()])
+        return "\n".join(
+            [*_aligned(rows), "", *self._works_told(), *self._floors_told(), *self._reasons_told()]
+        )
 
     def _columns(self) -> list[Column]:
         return [(work, metric) for work in self._works for metric in self._metrics(work)]
@@ -73,6 +81,18 @@ class Table:
                 if peers
             )
             yield f"{work}: {WORKS[work].what}" + (f". Calls: {told}" if told else "")
+
+    def _floors_told(self) -> Iterator[str]:
+        """How much of the floor of encrypted grids each of ours reaches, run by run."""
+        by_run = {(one.peer, one.run): one.value for one in self._measures if one.metric == FLOOR_METRIC}
+        for peer in GRIDS:
+            shares = [
+                value / floor
+                for (of, run), value in by_run.items()
+                if of == peer and value and (floor := by_run.get((FLOOR, run)))
+            ]
+            if shares:
+                yield f"{FLOOR_METRIC} of {peer}: {cell(shares)} of {FLOOR} in the same run"
 
     def _reasons_told(self) -> Iterator[str]:
         for peer in self._peers:

@@ -1,5 +1,6 @@
 """Every peer by its name. What a peer itself needs is imported when it starts."""
 
+from benchmarks.peers.adapters.curve_echo import CurveEcho
 from benchmarks.peers.adapters.dask import Dask
 from benchmarks.peers.adapters.discogrid import DiscogridGrid, DiscogridOwn
 from benchmarks.peers.adapters.hyperqueue import HyperQueue
@@ -22,6 +23,7 @@ _ALL: tuple[type[Peer], ...] = (
     Parsl,
     Ipyparallel,
     HyperQueue,
+    CurveEcho,
     DiscogridOwn,
     DiscogridGrid,
 )

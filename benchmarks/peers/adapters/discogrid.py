@@ -73,7 +73,10 @@ class DiscogridOwn(Discogrid):
     """Started by the pool when it is needed."""
 
     name = "discogrid-own"
-    includes = "this user's socket files, signatures, journal, calls unboxed, scripts in the strict box"
+    includes = (
+        "this user's socket files, signatures, journal, calls unboxed, scripts in the strict box,"
+        " large values by memory that both sides hold"
+    )
     where: ClassVar = {"local": True}
 
 
