@@ -684,7 +684,7 @@ class Service:
                 all_s += seconds
                 continue
             for digest, content in blobs.items():
-                self._store.put_bytes(content, digest)
+                self._store.keep(content, digest)
                 self._store.pin(digest, f"answer:{attempt}")
             self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
         if gone:

@@ -122,6 +122,13 @@ class BlobStore:
                 incoming.finish()
         return found
 
+    def keep(self, content: bytes, digest: Digest) -> None:
+        """Keep bytes of our own making, whose digest is believed; BlobError when they do not fit."""
+        if not self.has(digest):
+            with self.begin(digest, len(content), believed=True) as incoming:
+                incoming.append(content)
+                incoming.finish()
+
     def put_file(self, path: Path, digest: Digest | None = None, *, move: bool = False) -> Digest:
         """Keep a copy of a file, or the file itself (`move`), whose `digest`, if given, is then believed: it is our own.
 
@@ -141,14 +148,18 @@ class BlobStore:
             incoming.finish()
         return expected
 
-    def begin(self, digest: Digest, size: int) -> Incoming:
-        """Receive a blob piece by piece; BlobError when `size` bytes do not fit beside what is pinned."""
+    def begin(self, digest: Digest, size: int, *, believed: bool = False) -> Incoming:
+        """Receive a blob piece by piece; BlobError when `size` bytes do not fit beside what is pinned.
+
+        `believed`: it comes from this very process, which has made its digest.
+        """
         place = Path(self._place(digest))
         if size < 0:
             raise BlobError(f"a blob of {size} bytes cannot be")
         self._reserve(size)
         try:
-            return Incoming(self.folder / INCOMING, place, digest, size, partial(self._ended, digest, size))
+            ended = partial(self._ended, digest, size)
+            return Incoming(self.folder / INCOMING, place, digest, size, ended, believed=believed)
         except BaseException:
             self._release(size)
             raise

@@ -5,9 +5,11 @@ long each is, the head, the bodies. No two bodies lie at one place, and no byte 
 large value.
 """
 
+import os
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from discogrid.errors import WireError
@@ -108,6 +110,37 @@ class Here:
     def fill(self, start: int, target: bytearray) -> None:
         """See Content."""
         target[:] = self._raw[start : start + len(target)]
+
+
+class InFile:
+    """Content of a whole file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; OSError when it cannot be."""
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, start: int, size: int) -> bytes:
+        """See Content."""
+        self._file.seek(start)
+        found = self._file.read(size) if size else b""
+        if len(found) < size:
+            raise WireError("a file of large values is shorter than it was")
+        return found
+
+    def fill(self, start: int, target: bytearray) -> None:
+        """See Content."""
+        self._file.seek(start)
+        left = memoryview(target)
+        while left:
+            filled = self._file.readinto(left)
+            if not filled:
+                raise WireError("a file of large values is shorter than it was")
+            left = left[filled:]
+
+    def close(self) -> None:
+        """It is read no more."""
+        self._file.close()
 
 
 Body = bytes | bytearray

@@ -10,6 +10,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
@@ -19,8 +20,9 @@ from discogrid.answers import Answers
 from discogrid.blobs import BlobStore
 from discogrid.bundle import Manifest
 from discogrid.calls import exceptions
-from discogrid.calls.dispatch import Answer
+from discogrid.calls.dispatch import Answer, Lies
 from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
+from discogrid.calls.parts import InFile
 from discogrid.errors import CallLost, DiscogridError
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
@@ -254,14 +256,16 @@ class GridLine:
         self, answers: Answers, large: dict[Digest, int], job: JobId, agent: str, then: Callable[[], object]
     ) -> None:
         """Bring large answers home; what does not come is an error of its own call."""
-        content: dict[Digest, bytes | DiscogridError] = {}
+        content: dict[Digest, InFile | DiscogridError] = {}
         store = self._large_answers()
         blobs = self._session.blobs(store)
 
         async def fetch(digest: Digest, size: int) -> None:
             try:
-                path = await blobs.get(digest, size)
-                content[digest] = await asyncio.to_thread(path.read_bytes)
+                while digest not in content:
+                    path = await blobs.get(digest, size)
+                    with contextlib.suppress(FileNotFoundError):  # an equal answer was delivered just now
+                        content[digest] = InFile(path)
             except (DiscogridError, OSError) as error:
                 content[digest] = CallLost(
                     f"the {size} bytes that a call returned did not come from the coordinator: {error}"
@@ -270,8 +274,6 @@ class GridLine:
         async with asyncio.TaskGroup() as group:
             for digest, size in large.items():
                 group.create_task(fetch(digest, size))
-        for digest in large:
-            store.remove(digest)
         self._answers.put(lambda: self._bring(answers, content, job, agent, then))
 
     def _large_answers(self) -> BlobStore:
@@ -293,16 +295,23 @@ class GridLine:
     def _bring(
         self,
         answers: Answers,
-        content: dict[Digest, bytes | DiscogridError],
+        content: dict[Digest, InFile | DiscogridError],
         job: JobId,
         agent: str,
         then: Callable[[], object],
     ) -> None:
-        self._deliver(answers, content, job, agent)
+        """Files of large answers are not needed afterwards."""
+        try:
+            self._deliver(answers, content, job, agent)
+        finally:
+            for digest, file in content.items():
+                if isinstance(file, InFile):
+                    file.close()
+                    self._in_loop(partial(self._large_answers().remove, digest))
         self._in_loop(then)
 
     def _deliver(
-        self, answers: Answers, content: dict[Digest, bytes | DiscogridError], job: JobId, agent: str
+        self, answers: Answers, content: dict[Digest, InFile | DiscogridError], job: JobId, agent: str
     ) -> None:
         member = self._grid.roster.member(answers.body.agent)
         mine = answers.body.agent == self._grid.identity.id
@@ -334,17 +343,18 @@ def _blob_of(answer: Returned | Raised | Part | Stored) -> tuple[Digest, int] | 
 
 
 def _at_home(
-    answer: Returned | Raised | Part | Stored, content: dict[Digest, bytes | DiscogridError]
+    answer: Returned | Raised | Part | Stored, content: dict[Digest, InFile | DiscogridError]
 ) -> Answer:
     where = _blob_of(answer)
-    found = b"" if where is None else content[where[0]]
+    found = None if where is None else content[where[0]]
     if isinstance(found, DiscogridError):
         return Raised(answer.number, answer.seconds, exceptions.pack(found))
     match answer:
         case Stored(number=number, seconds=seconds):
-            return Returned(number, seconds, found)
-        case Part() if where is not None:
-            return structs.replace(answer, values=found, stored=None)
+            assert found is not None, "it says where it is"
+            return Lies(number, seconds, found)
+        case Part() if found is not None:
+            return structs.replace(answer, values=found.read(0, found.size), stored=None)
         case Part() | Returned() | Raised():
             return answer
         case _:
