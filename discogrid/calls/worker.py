@@ -42,6 +42,7 @@ from discogrid.calls.parts import Content, Packed, joined, size_of
 from discogrid.calls.slate import Slate
 from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray, open_tray
 from discogrid.errors import DiscogridError
+from discogrid.kept_memory import keep_memory
 
 LOOK_S = 0.01  # between two looks at a row that runs
 HOLD_S = 0.001  # that an answer waits for those that follow it
@@ -168,7 +169,7 @@ def serve(
                 answers.leave()
             case LaidCall(number, function, start, size) if trays is not None:
                 if keeps_memory:
-                    _keep_memory()
+                    keep_memory()
                 content = Lying(trays[0], start, size)
                 answers.put(frame(run(known, number, function, content, tray)))
                 answers.leave()
@@ -285,12 +286,6 @@ def run(
     if tray is not None and size >= LAID_BYTES_MIN and (place := tray.put(said)) is not None:
         return Laid(number, seconds, *place)
     return Returned(number, seconds, joined(said))
-
-
-def _keep_memory() -> None:
-    from discogrid.calls.kept_memory import keep_memory  # which most workers have no use for
-
-    keep_memory()
 
 
 def _said(value: object) -> Packed:

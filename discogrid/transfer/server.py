@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from discogrid.blobs import BlobStore, Incoming
 from discogrid.channel import Channel, Received
 from discogrid.errors import BlobError, DiscogridError
+from discogrid.kept_memory import keep_memory
 from discogrid.messages import BlobChunk, BlobRefused, BlobStored, GetBlob, Message, OfferBlob, WantChunks
 from discogrid.transfer.chunks import CHUNK_BYTES, CREDIT_CHUNKS, chunk_length
 from discogrid.transfer.uploads import Uploads
@@ -184,6 +185,7 @@ class BlobServer:
             else:
                 self._reply(received, WantChunks(digest=digest, offset=0, count=0))
             return
+        keep_memory()  # of chunks, which come and go without an end
         incoming = upload.incoming
         if upload.route != received.route or chunk.offset != incoming.received:
             # Late or double; answered all the same, because each chunk takes a place in its sender's window.
