@@ -272,12 +272,24 @@ async def test_a_worker_in_the_strict_box_is_found_and_dies(tmp_path: Path, stri
     assert processes.innermost(WORKER, os.getpid()) == []
 
 
+def test_a_grid_says_how_much_of_the_floor_it_reaches_run_by_run() -> None:
+    found = [
+        Measure(peer=peer, work="W4", metric="MB/s", value=value, run=run)
+        for run, (floor, grid) in enumerate(((400.0, 100.0), (200.0, 100.0), (300.0, 90.0)), 1)
+        for peer, value in (("curve-echo", floor), ("discogrid-grid", grid))
+    ]
+    found += [Measure(peer="curve-echo", work="W4", metric="MB/s", value=1.0, run=9)]
+    said = "MB/s of discogrid-grid: 0.300 (0.250 to 0.500) of curve-echo in the same run"
+    assert said in Table(found).text().splitlines()
+    assert "of curve-echo" not in Table(found[:1]).text()
+
+
 # -- all of it
 
 
 def test_two_peers_run_small_works_and_one_table_has_both(tmp_path: Path) -> None:
     lines = tmp_path / "lines"
-    words = ["--works", "W0,W1,W3,W4,W8", "--peers", "xargs,multiprocessing", "--reps", "1"]
+    words = ["--works", "W0,W1,W3,W4,W8", "--peers", "xargs,multiprocessing,curve-echo", "--reps", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", *words, "--scale", "0.001", "--json", lines],
         cwd=ROOT,
@@ -289,6 +301,10 @@ def test_two_peers_run_small_works_and_one_table_has_both(tmp_path: Path) -> Non
     assert len({work for peer, work in found if peer == "xargs"}) == 5
     assert all(one.value is not None for (peer, _), one in found.items() if peer == "multiprocessing")
     assert row(done.stdout, "xargs")[3] == "not offered"
+    echoed = found["curve-echo", "W4"].value
+    assert echoed is not None
+    assert echoed > 0
+    assert found["curve-echo", "W1"].said.startswith("not offered")
     assert "Made by: python -m benchmarks.peers --works W0,W1,W3,W4,W8" in done.stdout
     again = subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", "--tabulate", lines],

@@ -15,10 +15,11 @@ import pytest
 
 from discogrid.calls import codec, exceptions, functions
 from discogrid.calls.frames import Call, Raised, Returned
+from discogrid.calls.tray import LAID_BYTES_MIN
 from discogrid.errors import SandboxError, TaskTimeout, WorkerLost
 from discogrid.types import SandboxLevel
 from discogrid_agent.call_runner import Answer, CallRunner
-from discogrid_agent.call_worker import HEARD_MAX, CallWorker, Stage
+from discogrid_agent.call_worker import HEARD_MAX, TRAYS, CallWorker, Stage
 from discogrid_agent.removal import remove_tree
 from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.unboxed import Unboxed
@@ -205,6 +206,65 @@ async def test_more_answers_than_are_kept_wait_in_the_pipe(box: Box, tmp_path: P
     async with desk(box, tmp_path, abs) as calls:
         count = 5 * HEARD_MAX
         assert await calls.run(*((-number,) for number in range(count))) == list(range(count))
+
+
+async def test_large_values_lie_on_trays_and_come_back_as_they_were(box: Box, tmp_path: Path) -> None:
+    def work(content: bytes) -> bytes:
+        return content[::-1]
+
+    contents = [os.urandom(LAID_BYTES_MIN + at * 700_001) for at in range(12)]
+    async with desk(box, tmp_path, work) as calls:
+        for _ in range(2):
+            assert await calls.run(*((one,) for one in contents)) == [one[::-1] for one in contents]
+
+
+async def test_a_worker_that_dies_of_a_large_call_loses_that_one_alone(box: Box, tmp_path: Path) -> None:
+    def work(content: bytes) -> bytes:
+        if content[0] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return content
+
+    contents = [bytes([at]) * (3 << 20) for at in range(4)]
+    async with desk(box, tmp_path, work) as calls:
+        zero, one, *rest = await calls.run(*((content,) for content in contents))
+        assert isinstance(one, WorkerLost)
+        assert [zero, *rest] == [contents[0], *contents[2:]]
+        calls.house.log.flush()
+
+
+async def test_files_and_trays_of_workers_are_closed_when_they_end(box: Box, tmp_path: Path) -> None:
+    def trays() -> int:
+        open_now = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+        return sum(any(tray in path for tray in TRAYS) for path in open_now)
+
+    async with desk(box, tmp_path, len, calls_max=2) as calls:
+        assert await calls.run(*((bytes(1 << 20),) for _ in range(4))) == [1 << 20] * 4
+        assert await calls.run((bytes(1 << 20),)) == [1 << 20]
+        assert trays() == len(TRAYS)
+    assert trays() == 0
+
+
+@pytest.mark.parametrize("said", [(0, 64 << 20), (1 << 40, 8), (0, 1 << 40), (-1, 8)])
+async def test_a_worker_that_lies_of_what_lies_on_its_tray_is_ended(
+    box: Box, tmp_path: Path, said: tuple[int, int]
+) -> None:
+    def work(number: int) -> int:
+        if number == 1:
+            from discogrid.calls.frames import Laid, frame
+
+            for name in os.listdir("/proc/self/fd"):
+                try:
+                    os.write(int(name), frame(Laid(2, 0.0, *said)))
+                except OSError:
+                    continue
+            time.sleep(60)
+        return number
+
+    async with desk(box, tmp_path, work) as calls:
+        assert await calls.run((0,), (0,)) == [0, 0]
+        one, two = await calls.run((1,), (2,))
+        assert isinstance(one, WorkerLost)
+        assert two == 2
 
 
 async def test_a_worker_that_answers_what_nobody_asked_is_ended(box: Box, tmp_path: Path) -> None:

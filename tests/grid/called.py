@@ -50,6 +50,19 @@ def turn(content: bytes) -> bytes:
     return content[1:] + content[:1]
 
 
+def turn_all(content: Any) -> Any:
+    """Arrays and bytes, in a list or by themselves."""
+    return [one[::-1] for one in content] if isinstance(content, list) else content[::-1]
+
+
+def die_once(content: bytes, trace: str) -> bytes:
+    """In the middle of a large call, the first time."""
+    if not os.path.exists(trace):
+        Path(trace).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return content[::-1]
+
+
 def fail(x: int) -> None:
     raise KeyError(x)
 

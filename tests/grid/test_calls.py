@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from discogrid.calls.pool import CallPool
@@ -160,6 +161,53 @@ def test_large_arguments_and_results_arrive(where: dict[str, Any]) -> None:
     with pool(**where) as made:
         assert made.map(called.turn, contents) == [called.turn(content) for content in contents]
         assert made.map(len, [b"small", contents[0]]) == [5, len(contents[0])]
+
+
+def test_large_values_of_odd_sizes_and_kinds_come_back_as_they_were(where: dict[str, Any]) -> None:
+    sizes = (1, 65_535, 65_536, 65_537, 262_145, 5_000_003, 40_000_001)
+    contents: list[Any] = [os.urandom(size) for size in sizes]
+    contents += [bytearray(contents[4]), np.arange(300_001.0), np.zeros((300, 1001), "<i4", order="F")]
+    contents += [[contents[4], np.arange(100_000), b"small"]]
+    with pool(**where) as made:
+        for _ in range(2):
+            back = made.map(called.turn_all, contents, chunksize=1)
+            for found, content in zip(back, contents, strict=True):
+                expected = called.turn_all(content)
+                pairs = (
+                    zip(found, expected, strict=True) if isinstance(content, list) else [(found, expected)]
+                )
+                for one, other in pairs:
+                    assert type(one) is type(other)
+                    assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
+
+
+def test_equal_large_results_that_come_together_all_come(where: dict[str, Any]) -> None:
+    with pool(**where) as made:
+        assert made.map(bytes, [3_000_000] * 24, chunksize=1) == [bytes(3_000_000)] * 24
+
+
+def test_what_dies_in_a_large_call_is_made_again_and_the_others_never_notice(
+    own: Machine, tmp_path: Path
+) -> None:
+    contents = [os.urandom(3_000_000 + at) for at in range(8)]
+    trace = str(tmp_path / "trace")
+    with at(own), pool(local=True) as made:
+        back = made.starmap(called.die_once, [(content, trace) for content in contents], chunksize=1)
+    assert back == [content[::-1] for content in contents]
+    assert os.path.exists(trace)
+
+
+def test_seats_leave_no_memory_behind(own: Machine) -> None:
+    def trays() -> int:
+        names = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return sum("discogrid-tray" in os.readlink(name) for name in names if os.path.islink(name))
+
+    with at(own), pool(local=True) as made:
+        assert made.map(len, [bytes(1 << 20)] * 8, chunksize=1) == [1 << 20] * 8
+        assert trays() > 0
+        until(lambda: trays() == 0)  # seats are given up when they are idle
+        assert made.map(len, [bytes(1 << 20)] * 8, chunksize=1) == [1 << 20] * 8
+    assert trays() == 0
 
 
 def test_what_a_call_prints_is_its_tasks_log(grid: Machine) -> None:

@@ -67,6 +67,14 @@ def test_only_its_user_may_enter_the_store_or_read_a_blob(store: BlobStore) -> N
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_bytes_of_our_own_are_kept_by_the_digest_that_was_made_for_them(store: BlobStore) -> None:
+    content = b"own"
+    for _ in range(2):
+        store.keep(content, digest_of(content))
+    assert store.verify(digest_of(content)).read_bytes() == content
+    assert store.used_bytes == len(content)
+
+
 def test_bytes_that_are_not_what_the_digest_says_are_refused(store: BlobStore) -> None:
     with pytest.raises(BlobError, match="others than promised"):
         store.put_bytes(b"evil", digest_of(b"good"))
