@@ -18,6 +18,10 @@ AHEAD = 2
 """Chunks that are under way for each slot: one runs, one is there when that ends."""
 AHEAD_S = 0.02
 """And of a size that the caller has said, as many as run for so long, which is what the way of one through a grid takes."""
+WAY_BYTES_S = 50e6
+"""Of large arguments and results so many bytes a second pass a grid, for want of better knowledge."""
+AHEAD_BYTES = 128 << 20
+"""But no more of them are under way than this, beside the chunks of which one runs and one is there."""
 AHEAD_MAX = 512
 """But no more for a slot: a chunk whose calls take no time is handled in one."""
 WEIGHT = 0.3
@@ -31,6 +35,7 @@ class Chunker:
         """`size` calls a chunk, where the caller has said so."""
         self._fixed = size
         self.mean_s: float | None = None  # run time of a call, as far as is known
+        self._mean_bytes = 0.0  # of a call's arguments and result, where they are large
         self._largest = 0  # chunk that has come back
         self._filling = True  # what is under way, to as much as is to be
         self.under_way: int = 0  # chunks
@@ -55,10 +60,10 @@ class Chunker:
 
         Of those that run for next to no time none leaves before there is room for many, which then travel together.
         """
-        most = self._ahead() * max(1, slots)
+        most = self._ahead(max(1, slots)) * max(1, slots)
         if self.under_way >= most:
             self._filling = False
-        elif self.under_way <= most // 2 or most <= AHEAD * slots:
+        elif self.under_way <= most // 2 or most <= AHEAD * slots or self._mean_bytes:
             self._filling = True
         return most - self.under_way if self._filling else 0
 
@@ -70,21 +75,28 @@ class Chunker:
         """A chunk is over, and nothing was learnt from it."""
         self.under_way -= 1
 
-    def returned(self, calls: int, seconds: float) -> None:
-        """A chunk has come back, whose `calls` ran so long together."""
+    def returned(self, calls: int, seconds: float, size: int = 0) -> None:
+        """A chunk has come back, whose `calls` ran so long together, with so many bytes of large values."""
         self.under_way -= 1
         if calls <= 0:
             return
         self._largest = max(self._largest, calls)
         mean = max(0.0, seconds) / calls
         self.mean_s = mean if self.mean_s is None else WEIGHT * mean + (1 - WEIGHT) * self.mean_s
+        known = self._mean_bytes or size / calls
+        self._mean_bytes = WEIGHT * size / calls + (1 - WEIGHT) * known if size else 0.0
 
-    def _ahead(self) -> int:
+    def _ahead(self, slots: int) -> int:
         """Chunks that are to be under way for each slot."""
         if self.mean_s is None or self._fixed is None:
             return AHEAD
         chunk_s = self.mean_s * self._fixed
-        return AHEAD_MAX if chunk_s * AHEAD_MAX <= AHEAD_S else max(AHEAD, ceil(AHEAD_S / chunk_s))
+        chunk_bytes = self._mean_bytes * self._fixed
+        way_s = AHEAD_S + chunk_bytes / WAY_BYTES_S
+        ahead = AHEAD_MAX if chunk_s * AHEAD_MAX <= way_s else ceil(way_s / chunk_s)
+        if chunk_bytes:
+            ahead = min(ahead, int(AHEAD_BYTES / chunk_bytes / slots))
+        return max(AHEAD, ahead)
 
     def _worth(self) -> int:
         """The calls that are worth a chunk, as far as that is known."""

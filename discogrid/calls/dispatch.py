@@ -147,6 +147,7 @@ class _Chunk:
     calls: int
     left: int
     seconds: float = 0.0
+    bytes: int = 0  # of large arguments and results
 
 
 @dataclass(slots=True, eq=False)
@@ -337,6 +338,8 @@ class Dispatcher:
                 del self._pending[answer.number]
             return one
         del self._pending[answer.number]
+        if isinstance(answer, Lies) and one.chunk is not None:
+            one.chunk.bytes += answer.content.size
         self._settle(one, one.calls - one.got, answer.seconds)
         return one
 
@@ -348,7 +351,7 @@ class Dispatcher:
         chunk.seconds += seconds
         if not chunk.left and calls:
             self._under_way -= 1
-            chunk.chunker.returned(chunk.calls, chunk.seconds)
+            chunk.chunker.returned(chunk.calls, chunk.seconds, chunk.bytes)
 
     @staticmethod
     def _deliver(answer: Answer, one: _Waiting, *, trusted: bool, note: Callable[[int], str]) -> None:
@@ -609,7 +612,8 @@ class Dispatcher:
                 waiting = iter(made.waiting)
                 for part in chunks:
                     count = sum(call.count or 1 for call in part)
-                    chunk = _Chunk(chunker, function, count, count)
+                    large = sum(call.parts.size for call in part if isinstance(call, LargeCall))
+                    chunk = _Chunk(chunker, function, count, count, bytes=large)
                     for call in part:
                         one = self._pending[call.number] = next(waiting)
                         one.chunk = chunk

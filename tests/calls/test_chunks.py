@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from discogrid.calls.chunks import AHEAD, CHUNK_CALLS_MAX, CHUNK_S, GROWTH, SHARES, Chunker
+from discogrid.calls.chunks import AHEAD, AHEAD_BYTES, CHUNK_CALLS_MAX, CHUNK_S, GROWTH, SHARES, Chunker
 
 COST_S = 0.001  # of a chunk on its way, while its worker has another one
 
@@ -123,3 +123,33 @@ def test_calls_that_take_no_time_and_chunks_of_none_do_no_harm() -> None:
     chunker.sent()
     chunker.returned(0, 5.0)
     assert chunker.next(10**6, 1, more=True) == CHUNK_CALLS_MAX
+
+
+def test_of_large_values_so_many_are_under_way_that_some_travel_while_others_run() -> None:
+    large = 16 << 20
+    chunker = Chunker(1)
+    chunker.sent(AHEAD * 2)
+    assert chunker.room(2) == 0
+    chunker.returned(1, 0.01, large)
+    assert chunker.under_way + chunker.room(2) == AHEAD_BYTES // large
+    chunker.sent(chunker.room(2))
+    chunker.returned(1, 0.01, large)
+    assert chunker.room(2) == 1  # each that comes back makes room for one
+
+
+def test_no_more_is_under_way_than_the_bytes_allow_and_long_calls_need_nothing_ahead() -> None:
+    huge, long = Chunker(1), Chunker(1)
+    for _ in range(30):
+        for chunker, seconds, size in ((huge, 0.01, 1 << 30), (long, 60.0, 16 << 20)):
+            chunker.sent()
+            chunker.returned(1, seconds, size)
+    assert huge.room(3) == long.room(3) == AHEAD * 3
+
+
+def test_once_values_are_small_again_as_much_is_under_way_as_before() -> None:
+    chunker = Chunker(1)
+    for size in (16 << 20, 0):
+        for _ in range(30):
+            chunker.sent()
+            chunker.returned(1, 0.05, size)
+    assert chunker.room(2) == AHEAD * 2
