@@ -18,6 +18,8 @@ AHEAD = 2
 """Chunks that are under way for each slot: one runs, one is there when that ends."""
 AHEAD_S = 0.02
 """And of a size that the caller has said, as many as run for so long, which is what the way of one through a grid takes."""
+CHUNK_BYTES = 32 << 20
+"""Large values of so many bytes are enough for a chunk."""
 WAY_BYTES_S = 50e6
 """Of large arguments and results so many bytes a second pass a grid, for want of better knowledge."""
 AHEAD_BYTES = 128 << 20
@@ -103,4 +105,6 @@ class Chunker:
         if self.mean_s is None:
             return 1
         fitting = CHUNK_CALLS_MAX if self.mean_s <= 0.0 else int(CHUNK_S / self.mean_s)
+        if self._mean_bytes:
+            fitting = min(fitting, int(CHUNK_BYTES / self._mean_bytes))
         return max(1, min(fitting, GROWTH * self._largest, CHUNK_CALLS_MAX))

@@ -15,11 +15,13 @@ from weakref import WeakKeyDictionary, WeakSet
 from discogrid.calls import codec, exceptions, functions, rows
 from discogrid.calls.arguments import Arguments, pack_arguments
 from discogrid.calls.chunks import CHUNK_CALLS_MAX, Chunker
-from discogrid.calls.frames import Call, LargeCall, Part, Raised, Returned
-from discogrid.calls.parts import Content, Packed, Parts
+from discogrid.calls.frames import FRAME_BYTES_MAX, Call, LargeCall, Part, Raised, Returned
+from discogrid.calls.parts import Content, Packed, Parts, size_of
+from discogrid.errors import InputError
 
 CHUNKS_MAX = 512  # that are made at once, where the caller has said how many calls are in one
 
+ARGUMENTS_BYTES_MAX = FRAME_BYTES_MAX - (1 << 20)  # of one call
 ROW_CALLS_MIN = 8  # fewer are not worth a row
 ROW_S = 0.001  # calls that run for less go in rows
 
@@ -559,6 +561,11 @@ class Dispatcher:
             packed = (
                 arguments if isinstance(arguments, bytes | Parts) else pack_arguments(*arguments, bound=bound)
             )
+            if (size := size_of(packed)) > ARGUMENTS_BYTES_MAX:
+                raise InputError(  # noqa: TRY301
+                    f"the arguments of a call are {size} bytes; {ARGUMENTS_BYTES_MAX} can be sent",
+                    fix="Give less at a time, or send a file along (`const=`).",
+                )
         except Exception as error:  # noqa: BLE001 (the caller's own objects)
             waiting.sink.raised(waiting.index, error)
             return

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from discogrid.calls import codec, exceptions, refusals
-from discogrid.calls.arguments import MAIN_MARK
+from discogrid.calls.arguments import LARGE_KINDS, MAIN_MARK
 from discogrid.calls.frames import Part
 from discogrid.errors import WireError
 
@@ -25,6 +25,8 @@ _texts: msgspec.msgpack.Decoder[list[bytes]] = msgspec.msgpack.Decoder(list[byte
 
 def pack_row(arguments: Sequence[tuple[Any, ...]]) -> bytes:
     """Pickle of the positional arguments of some calls; empty where they have to be looked at one by one."""
+    if any(type(one) in LARGE_KINDS and len(one) > ROW_BYTES_MAX for one in arguments[0]):
+        return b""  # without having copied all of them
     try:
         packed = pickle.dumps(arguments, pickle.HIGHEST_PROTOCOL)
     except Exception:  # noqa: BLE001 (which of them it is, each says for itself)

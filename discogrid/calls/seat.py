@@ -26,6 +26,7 @@ def sit(address: str, ticket: bytes, number: int, slate: str) -> None:
             _, trays, _, _ = socket.recv_fds(line, 1, TRAYS)
             for tray in trays:
                 closing.callback(os.close, tray)
+                os.set_inheritable(tray, False)
             both = (trays[0], trays[1]) if len(trays) == TRAYS else None
             serve(line.fileno(), line.fileno(), slate, both, keeps_memory=True)
 

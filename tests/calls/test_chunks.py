@@ -6,7 +6,16 @@ from random import Random
 
 import pytest
 
-from discogrid.calls.chunks import AHEAD, AHEAD_BYTES, CHUNK_CALLS_MAX, CHUNK_S, GROWTH, SHARES, Chunker
+from discogrid.calls.chunks import (
+    AHEAD,
+    AHEAD_BYTES,
+    CHUNK_BYTES,
+    CHUNK_CALLS_MAX,
+    CHUNK_S,
+    GROWTH,
+    SHARES,
+    Chunker,
+)
 
 COST_S = 0.001  # of a chunk on its way, while its worker has another one
 
@@ -153,3 +162,14 @@ def test_once_values_are_small_again_as_much_is_under_way_as_before() -> None:
             chunker.sent()
             chunker.returned(1, 0.05, size)
     assert chunker.room(2) == AHEAD * 2
+
+
+def test_chunks_of_large_values_are_small_however_quick_their_calls_are() -> None:
+    chunker = Chunker()
+    for _ in range(10):
+        chunker.sent()
+        chunker.returned(8, 0.0, 8 * CHUNK_BYTES // 3)
+    assert chunker.next(1000, 1, more=True) == 3
+    chunker.sent()
+    chunker.returned(1, 0.0, 10 * CHUNK_BYTES)
+    assert chunker.next(1000, 1, more=True) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from discogrid.calls.pool import AsyncResult, CallPool, PoolTerminated
 from discogrid.errors import InputError
-from tests.calls.local_line import LocalLine, local
+from tests.calls.local_line import LocalLine, local, local_pool
 
 
 @pytest.fixture
@@ -206,3 +206,25 @@ def test_a_pool_stays_in_its_process(pool: CallPool) -> None:
     with pytest.raises(NotImplementedError, match="cannot be passed"):
         pool.apply(len, (pool,))
     assert "RUN" in repr(pool)
+
+
+def test_arguments_that_are_too_large_are_an_error_of_their_call_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("discogrid.calls.dispatch.ARGUMENTS_BYTES_MAX", 1 << 20)
+    with local_pool(1) as pool:
+        large = pool.apply_async(len, (bytes(1 << 20),))
+        with pytest.raises(InputError, match="can be sent"):
+            large.get()
+        assert pool.apply(len, (bytes(1 << 19),)) == 1 << 19
+
+
+def test_large_arguments_of_quick_calls_are_no_row() -> None:
+    contents = [bytes([at]) * (1 << 20) for at in range(40)]
+    with local_pool(1) as pool:
+        assert pool.map(len, range_of_bytes(200)) == [1] * 200
+        assert pool.map(len, contents) == [1 << 20] * 40
+
+
+def range_of_bytes(count: int) -> list[bytes]:
+    return [b"x"] * count

@@ -55,6 +55,13 @@ def turn_all(content: Any) -> Any:
     return [one[::-1] for one in content] if isinstance(content, list) else content[::-1]
 
 
+def inherited_trays(_: bytes) -> list[bool]:
+    """Whether a program that this process starts would hold its trays."""
+    names = [name for name in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{name}")]
+    trays = [int(name) for name in names if "discogrid-tray" in os.readlink(f"/proc/self/fd/{name}")]
+    return [os.get_inheritable(tray) for tray in trays]
+
+
 def die_once(content: bytes, trace: str) -> bytes:
     """In the middle of a large call, the first time."""
     if not os.path.exists(trace):

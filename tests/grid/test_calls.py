@@ -205,6 +205,7 @@ def test_seats_leave_no_memory_behind(own: Machine) -> None:
     with at(own), pool(local=True) as made:
         assert made.map(len, [bytes(1 << 20)] * 8, chunksize=1) == [1 << 20] * 8
         assert trays() > 0
+        assert made.apply(called.inherited_trays, (bytes(1 << 20),)) == [False, False]
         until(lambda: trays() == 0)  # seats are given up when they are idle
         assert made.map(len, [bytes(1 << 20)] * 8, chunksize=1) == [1 << 20] * 8
     assert trays() == 0
