@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,41 @@ def test_seats_leave_no_memory_behind(own: Machine) -> None:
         until(lambda: trays() == 0)  # seats are given up when they are idle
         assert made.map(len, [bytes(1 << 20)] * 8, chunksize=1) == [1 << 20] * 8
     assert trays() == 0
+
+
+KILLED = """
+import itertools, sys
+from discogrid.calls.pool import CallPool
+from discogrid.remote.opening import open_calls
+from discogrid.remote.options import CallOptions
+
+pool = CallPool(open_calls(CallOptions(local=True)))
+for _ in pool.imap_unordered(len, (bytes(8 << 20) for _ in itertools.count()), 1):
+    print("one", flush=True)
+"""
+
+
+def test_no_memory_is_left_of_a_program_that_was_killed(own: Machine) -> None:
+    def holders() -> list[str]:
+        """Processes of this test that hold a tray."""
+        found = []
+        for process in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+                ours = os.fsencode(own.home) in Path("/proc", process, "environ").read_bytes()
+                held = [os.readlink(one) for one in Path("/proc", process, "fd").iterdir()] if ours else []
+                found += [process] * any("discogrid-tray" in name for name in held)
+        return found
+
+    script = own.write("killed.py", KILLED)
+    with subprocess.Popen(
+        [sys.executable, script], cwd=own.work, env=own.environment, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"one\n"
+        assert str(program.pid) in holders()
+        assert len(holders()) > 1
+        program.kill()
+    until(lambda: not holders())
 
 
 def test_what_a_call_prints_is_its_tasks_log(grid: Machine) -> None:
