@@ -20,6 +20,7 @@ from discogrid.calls import functions
 from discogrid.calls.arguments import pack_arguments
 from discogrid.calls.codec import loads
 from discogrid.calls.frames import Call, Returned
+from discogrid.calls.parts import joined
 from discogrid.errors import IntegrityError, SignatureRefused
 from discogrid.keys import Identity
 from discogrid.messages import JobEnded, RunCalls
@@ -60,7 +61,7 @@ class Calls:
         self.evil = thief.put(functions.pack(spoil), "spoil")
 
     def chunk(self, index: int, function: int = TRUE, argument: Any = 21) -> bytes:
-        return encode_chunk(Chunk(index, (Call(index, function, pack_arguments((argument,), {})),)))
+        return encode_chunk(Chunk(index, (Call(index, function, joined(pack_arguments((argument,), {}))),)))
 
     def sealed(
         self,
