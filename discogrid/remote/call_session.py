@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from msgspec import structs
 
-from discogrid.answers import Answers, open_answers
+from discogrid.answers import Answer, Answers, TaskAnswers, open_answers
 from discogrid.batches import (
     BATCH_CHUNKS_MAX,
     BATCH_LARGE_MAX,
@@ -26,9 +26,18 @@ from discogrid.batches import (
 )
 from discogrid.blobs import digest_of
 from discogrid.bundle import Job, Manifest, seal_job
-from discogrid.calls.frames import Call, Part, whole
+from discogrid.calls.frames import Call, Part, Raised, whole
 from discogrid.channel import Received
-from discogrid.errors import BlobError, CallLost, DiscogridError, GridError, IntegrityError, JobGone, JobOver
+from discogrid.errors import (
+    BlobError,
+    CallLost,
+    DiscogridError,
+    GridError,
+    IntegrityError,
+    JobGone,
+    JobOver,
+    UsageError,
+)
 from discogrid.grid import Grid
 from discogrid.messages import (
     Act,
@@ -106,6 +115,7 @@ class _Run:
     behind: bool = (
         False  # not all of what was sent has left: the line is broken, and will be greeted on again
     )
+    given_up: bool = False  # its calls are to be made in another one
 
 
 class CallSession:
@@ -253,18 +263,18 @@ class CallSession:
             # Which tasks it is of is not proven: its calls stay open, and their job makes way for another one.
             log.warning("answers of agent %s were not used: %s", agent, error.what)
             self._home(run, number)
-            self._begin_again()
+            self._begin_again(run)
             return
-        calls: list[Call] = []
+        unanswered: list[Call] = []
         fresh = []
         for task in answers.tasks:
-            if task.index not in run.of:
-                continue
-            said = {answer.number for answer in task.answers if not isinstance(answer, Part) or answer.last}
-            calls += [call for call in self._taken(run, task.index) if call.number not in said]
-            fresh.append(task)
-        if calls:
-            self._owner.lost(calls, CallLost(f"the agent {agent} has not answered a call that it was given"))
+            if calls := self._taken(run, task.index):
+                kept, missing = _settled(calls, task.answers)
+                unanswered += missing
+                fresh.append(task if len(kept) == len(task.answers) else TaskAnswers(task.index, tuple(kept)))
+        if unanswered:
+            why = CallLost(f"the agent {agent} has not answered a call that it was given")
+            self._owner.lost(unanswered, why)
         self._owner.answered(Answers(answers.body, fresh), run.id, agent, lambda: self._home(run, number))
 
     def _taken(self, run: _Run, index: int) -> Sequence[Call]:
@@ -298,7 +308,7 @@ class CallSession:
 
     def _over(self, run: _Run, reason: str) -> None:
         if self._calls and not reason:
-            self._begin_again()
+            self._begin_again(run)
         elif self._calls or not self._closing:
             self._end(_lost(run.id, reason or "its job has ended"))
         else:
@@ -458,17 +468,10 @@ class CallSession:
             return
         run.behind = False
         try:
-            tasks = await self._submit(run)
-            if tasks >= min(run.sent, default=0):
-                for start, sent in sorted(run.sent.items()):
-                    if start >= tasks:
-                        await self._offer(run, sent)
-            else:
+            if run.given_up or not await self._taken_up(run):
                 await self._move(run)
             if self._closing:
                 await self._say_close()
-        except JobGone:
-            await self._move(run)
         except JobOver as over:
             self._over(run, over.why or over.what)
         except (GridError, BlobError):
@@ -476,30 +479,36 @@ class CallSession:
         except DiscogridError as error:
             self._end(error)
 
-    def _begin_again(self) -> None:
-        async def move() -> None:
-            async with self._sending:
-                run = self._run
-                if run is not None and not self._ended.is_set():
-                    job = run.id
-                    with contextlib.suppress(DiscogridError):
-                        self._session.listen(job, None)
-                        await self._session.ask(lambda request: Act(request=request, what="cancel", job=job))
-                    with contextlib.suppress(GridError):
-                        await self._move(run)
+    async def _taken_up(self, run: _Run) -> bool:
+        """Whether the coordinator has the job, and by now all of its calls."""
+        try:
+            tasks = await self._submit(run)
+        except JobGone:
+            return False
+        if tasks < min(run.sent, default=0):
+            return False
+        for start, sent in sorted(run.sent.items()):
+            if start >= tasks:
+                await self._offer(run, sent)
+        return True
 
-        self._greeting = self._loop.create_task(move())
+    def _begin_again(self, run: _Run) -> None:
+        """Have the calls that have no answer made in another job."""
+        run.given_up = True
+        self.greeted()
 
     async def _move(self, run: _Run) -> None:
-        """Make the calls that have no answer under another job."""
+        """Make the calls that have no answer in another job; where there is none to be had now, later."""
         log.warning("job %s is gone; %d tasks of calls begin again in another one", run.id, len(self._calls))
         self._session.listen(run.id, None)
+        if run.given_up:
+            with contextlib.suppress(UsageError, JobOver):  # it has ended by itself
+                await self._session.ask(lambda request: Act(request=request, what="cancel", job=run.id))
+        fresh = await self._new_job()
         left = [self._calls[index] for index in sorted(self._calls)]
         self._calls.clear()
-        self._run = await self._new_job()
+        self._run = fresh
         await self._send(left)
-        if self._closing:
-            await self._say_close()
 
     async def _say_close(self) -> None:
         run = self._run
@@ -507,6 +516,28 @@ class CallSession:
             return
         with contextlib.suppress(GridError):  # said again when the line is back
             await self._session.ask(lambda request: Act(request=request, what="close", job=run.id))
+
+
+def _settled(calls: Sequence[Call], answers: Sequence[Answer]) -> tuple[list[Answer], list[Call]]:
+    """Those of a task's answers that are to its calls, each once and whole; and the calls that have none."""
+    left = {call.number: call.count or 1 for call in calls}
+    rows = {call.number: call.count for call in calls if call.count}
+    kept: list[Answer] = []
+    for answer in answers:
+        number = answer.number
+        if not left.get(number):
+            continue
+        if isinstance(answer, Part):
+            if answer.offset != rows.get(number, 0) - left[number] or not 1 <= answer.count <= left[number]:
+                continue
+            left[number] -= answer.count
+        elif number in rows and not isinstance(answer, Raised):
+            continue
+        else:
+            left[number] = 0
+        kept.append(answer)
+    unanswered = [call for call in calls if left[call.number]]
+    return [answer for answer in kept if not left[answer.number]] if unanswered else kept, unanswered
 
 
 def _two(payload: Sequence[bytes]) -> tuple[bytes, bytes]:

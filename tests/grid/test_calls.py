@@ -1,6 +1,7 @@
 """Python calls on real grids: over TCP into strict boxes, and as this user on a grid of this machine's own."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -315,7 +316,8 @@ def test_calls_are_made_again_where_an_agent_dies(machine: Machine, tmp_path: Pa
 
 
 def test_calls_are_made_again_when_the_coordinator_was_killed(machine: Machine) -> None:
-    coordinator = machine.coordinate("127.0.0.1:17921")
+    coordinator = machine.coordinate()
+    where = json.loads(machine.address.read_text())["endpoint"].removeprefix("tcp://")
     machine.lend()
     with at(machine), pool(grid="home") as made:
         assert made.apply(called.square, (2,)) == 4
@@ -323,7 +325,7 @@ def test_calls_are_made_again_when_the_coordinator_was_killed(machine: Machine) 
         until(lambda: not slow.ready())
         coordinator.kill()
         coordinator.wait()
-        machine.coordinate("127.0.0.1:17921")
+        machine.coordinate(where)
         assert slow.get(90) == [0.05] * 100
         assert made.map(called.square, range(30)) == [x * x for x in range(30)]
         states = [job["state"] for job in machine.document("ls")["jobs"]]
