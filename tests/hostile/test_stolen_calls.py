@@ -32,12 +32,10 @@ from tests.hostile.false_coordinator import CountingBox, FalseCoordinator, Parce
 TRUE, EVIL, HARMLESS = 0, 1, 2  # functions, by their numbers
 
 
-def double(x: int) -> int:
-    return 2 * x
-
-
-def spoil(x: int) -> str:
-    return f"EVIL {x}"
+# Of a main program: they travel alone, without this module and what it imports.
+MAIN: dict[str, Any] = {"__name__": "__main__"}
+exec("def double(x): return 2 * x\ndef spoil(x): return f'EVIL {x}'", MAIN)
+double, spoil = MAIN["double"], MAIN["spoil"]
 
 
 class Calls:
