@@ -7,6 +7,7 @@ answered, the agent has dealt with the falsehood too.
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,7 +28,8 @@ from discogrid.messages import JobEnded, RunCalls
 from discogrid.types import FileRef, Outcome, Requirements, Run, SandboxLevel
 from discogrid.wire import pack_parts
 from discogrid_agent import acceptance
-from tests.hostile.false_coordinator import CountingBox, FalseCoordinator, Parcel
+from tests.hostile.false_coordinator import CountingBox, FalseCoordinator, Parcel, lent
+from tests.trust.forge import cast
 
 TRUE, EVIL, HARMLESS = 0, 1, 2  # functions, by their numbers
 
@@ -199,18 +201,19 @@ async def test_a_call_names_only_functions_that_its_batch_names(calls: Calls) ->
 
 
 async def test_a_function_that_is_served_instead_of_the_signed_one_is_not_called(
-    thief: FalseCoordinator,
+    box: CountingBox, tmp_path: Path
 ) -> None:
-    content = functions.pack(spoil)
+    thief = FalseCoordinator(cast(), tmp_path / "coordinator")
     true = Calls(thief).functions[TRUE]
-    thief.swapped[true.digest] = content[: true.size].ljust(true.size, b"\0")
-    calls = Calls(thief)
-    await thief.offer(calls.parcel)
-    chunk = calls.chunk(0)
-    await calls.assign(calls.run(0, 1), calls.sealed([chunk]).envelope, [chunk])
-    done, _, _ = await thief.ended(calls.run(0, 1))
-    assert done.outcome in (Outcome.TRANSFER_FAILED, Outcome.REFUSED)
-    assert not thief.answers
+    thief.swapped[true.digest] = functions.pack(spoil)[: true.size].ljust(true.size, b"\0")
+    async with lent(thief, box, tmp_path):  # which dials where the lies are
+        calls = Calls(thief)
+        await thief.offer(calls.parcel)
+        chunk = calls.chunk(0)
+        await calls.assign(calls.run(0, 1), calls.sealed([chunk]).envelope, [chunk])
+        done, _, _ = await thief.ended(calls.run(0, 1))
+        assert done.outcome in (Outcome.TRANSFER_FAILED, Outcome.REFUSED)
+        assert not thief.answers
 
 
 # What it can say again.
@@ -242,22 +245,22 @@ async def test_of_a_job_that_has_ended_nothing_begins_again(calls: Calls) -> Non
 def test_answers_that_no_agent_of_the_grid_has_signed_for_this_job_are_not_taken(
     thief: FalseCoordinator,
 ) -> None:
-    cast, job = thief.cast, Calls(thief).parcel.job.digest
+    members, job = thief.cast, Calls(thief).parcel.job.digest
     other = Calls(thief, b"other").parcel.job.digest
     tasks = [TaskAnswers(0, (Returned(0, 0.0, b"EVIL"),))]
     now = time.time()
 
     def taken(packed: bytes, envelope: bytes) -> bool:
         try:
-            open_answers(packed, envelope, job, cast.roster)
+            open_answers(packed, envelope, job, members.roster)
         except (SignatureRefused, IntegrityError):
             return False
         return True
 
-    assert taken(*seal_answers(job, tasks, cast.agent, SandboxLevel.STRICT, now))
-    for signer in (cast.coordinator, cast.submitter, cast.owner):
+    assert taken(*seal_answers(job, tasks, members.agent, SandboxLevel.STRICT, now))
+    for signer in (members.coordinator, members.submitter, members.owner):
         assert not taken(*seal_answers(job, tasks, signer, SandboxLevel.STRICT, now))
-    packed, envelope = seal_answers(other, tasks, cast.agent, SandboxLevel.STRICT, now)
+    packed, envelope = seal_answers(other, tasks, members.agent, SandboxLevel.STRICT, now)
     assert not taken(packed, envelope)
-    packed, envelope = seal_answers(job, tasks, cast.agent, SandboxLevel.STRICT, now)
+    packed, envelope = seal_answers(job, tasks, members.agent, SandboxLevel.STRICT, now)
     assert not taken(packed.replace(b"EVIL", b"evil"), envelope)
