@@ -17,7 +17,7 @@ PURE := discogrid.spans discogrid.silence discogrid.rates discogrid.merkle disco
 # The tests of what decides.
 COVERING := tests/pure tests/store/test_merkle.py tests/box/test_pieces.py tests/tui/test_model.py
 
-.PHONY: demo slirp4netns test sim chaos cpython types coverage check lint format clean
+.PHONY: demo slirp4netns test sim chaos cpython types compiled coverage check lint format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -40,7 +40,12 @@ slirp4netns:
 		then apt-get update -qq && apt-get install -y -qq --no-install-recommends slirp4netns || true; \
 		else echo "Tests of --network are skipped. To have them: sudo apt-get install slirp4netns"; fi
 
-test: $(VENV)/.dev slirp4netns ## every test
+# Where Python may not keep what it has compiled (PYTHONDONTWRITEBYTECODE), every one of the thousand processes that tests
+# start would compile all of it again.
+compiled: $(VENV)/.dev
+	$(BIN)/python -m compileall -q discogrid agent coordinator tui tests
+
+test: compiled slirp4netns ## every test
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 # One large grid to be measured, or many small ones in trouble: make sim SEED=7 AGENTS=10000 TASKS=50000, or make sim SEEDS=0..500
@@ -74,12 +79,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-coverage: $(VENV)/.dev ## the pure modules are covered, branch by branch
+coverage: compiled ## the pure modules are covered, branch by branch
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(COVERING) \
 		$(addprefix --cov=,$(PURE)) --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 # Every test once: those that measure coverage are not run again.
-check: lint coverage slirp4netns ## what CI runs
+check: lint compiled coverage slirp4netns ## what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) $(addprefix --ignore=,$(COVERING))
 
 format: $(VENV)/.dev

@@ -17,3 +17,15 @@ def replace_file(file: Path, content: bytes) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def new_file(file: Path, owner: tuple[int, int] | None = None) -> int:
+    """An empty one where nothing is, for its owner only, or for this user and group. Its descriptor, to read and write by."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

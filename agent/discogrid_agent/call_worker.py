@@ -31,9 +31,9 @@ from discogrid.calls.frames import (
     from_worker,
 )
 from discogrid.calls.slate import make_slate, unsent
-from discogrid.calls.tray import make_tray_at
 from discogrid.calls.trays import Trays
 from discogrid.errors import WireError
+from discogrid.private_files import new_file
 from discogrid.types import Limits
 from discogrid_agent.sandbox.box import Box, Boxed, BoxEnd, Scene
 from discogrid_agent.verdict import Exceeded
@@ -108,7 +108,7 @@ class CallWorker:
             closing.callback(os.close, slate)
             trays = []
             for name in TRAYS:
-                trays.append(make_tray_at(work.temporary / name, owner))
+                trays.append(new_file(work.temporary / name, owner))
                 closing.callback(os.close, trays[-1])
             inbox, outbox = _pipes(work.temporary, owner)
             closing.callback(os.close, inbox)

@@ -110,7 +110,12 @@ def environment(own: Mapping[str, str], python: Path, folder: Path) -> dict[str,
 
     What it writes goes into `folder`, whatever it would do by itself.
     """
-    kept = {name: value for name, value in own.items() if not name.startswith("DISCOGRID")}
+    # Of peers that were installed everything is compiled; of a checkout it is once its first run may keep that.
+    kept = {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("DISCOGRID") and name != "PYTHONDONTWRITEBYTECODE"
+    }
     path = os.pathsep.join([str(python.parent), *filter(None, [own.get("PATH")])])
     places = {
         "PATH": path,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from discogrid.calls.frames import FromWorker, Reader, from_worker
 from discogrid.errors import WireError
+from discogrid.private_files import new_file
 
 SLATE_BYTES = 64 << 10
 HEAD_BYTES = 4
@@ -17,14 +18,8 @@ HEAD_BYTES = 4
 
 def make_slate(path: Path, owner: tuple[int, int] | None = None) -> int:
     """An empty one, at a path where nothing is; for another user if `owner` says so. Its descriptor, for `unsent`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(descriptor, SLATE_BYTES)
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    descriptor = new_file(path, owner)
+    os.ftruncate(descriptor, SLATE_BYTES)
     return descriptor
 
 

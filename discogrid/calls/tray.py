@@ -7,7 +7,6 @@ Who reads does not trust who writes: nothing of it is mapped, and what is not th
 
 import os
 from collections import deque
-from pathlib import Path
 
 from discogrid.calls.parts import Buffer, Packed, pieces_of, size_of
 from discogrid.errors import WireError
@@ -22,18 +21,6 @@ def make_tray() -> int | None:
     if not hasattr(os, "memfd_create"):
         return None
     return os.memfd_create("discogrid-tray", os.MFD_CLOEXEC)
-
-
-def make_tray_at(path: Path, owner: tuple[int, int] | None = None) -> int:
-    """An empty one by its descriptor, for who has to come by a name, at a path where nothing is; for another user if `owner` says so."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def open_tray(path: str) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from discogrid.calls.parts import BODIES_MAX, BODY_BYTES_MIN, Parts, joined
-from discogrid.calls.tray import TRAY_BYTES_MAX, Lying, Tray, make_tray, make_tray_at, open_tray
+from discogrid.calls.tray import TRAY_BYTES_MAX, Lying, Tray, make_tray, open_tray
 from discogrid.errors import WireError
+from discogrid.private_files import new_file
 
 MIB = 1 << 20
 
@@ -95,9 +96,9 @@ def test_nothing_lies_where_somebody_only_says_so(descriptor: int) -> None:
 
 
 def test_a_tray_with_a_name_loses_it_when_it_is_opened(tmp_path: Path) -> None:
-    ours = make_tray_at(tmp_path / "tray", (os.getuid(), os.getgid()))
+    ours = new_file(tmp_path / "tray", (os.getuid(), os.getgid()))
     with pytest.raises(FileExistsError):
-        make_tray_at(tmp_path / "tray")
+        new_file(tmp_path / "tray")
     theirs = open_tray(str(tmp_path / "tray"))
     assert os.listdir(tmp_path) == []
     start, size = put(Tray(theirs), b"from there")

@@ -21,19 +21,9 @@ from discogrid_coordinator.blob_desk import AVOID_MAX, served_at
 from discogrid_coordinator.peers import Peer
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import hello, prepared
-from tests.trust.forge import Cast, cast
+from tests.trust.forge import Cast
 
 STRANGE = Digest("blake3:" + "0" * 64)
-
-
-@pytest.fixture
-def grid() -> Cast:
-    return cast()
-
-
-@pytest.fixture
-def bench(grid: Cast, tmp_path: Path) -> Bench:
-    return Bench(grid, tmp_path / "coordinator")
 
 
 def agent(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ from discogrid.wire import pack_parts, unpack_parts
 from discogrid_coordinator import call_job, events
 from discogrid_coordinator.peers import Peer
 from tests.coordinator.bench import Bench, M
-from tests.trust.forge import Cast, body_of, cast, digest_of
+from tests.trust.forge import body_of, digest_of
 
 PARCEL = b"a function, packed"
 FUNCTION = FileRef("function", digest_of(PARCEL), len(PARCEL))
@@ -162,16 +161,6 @@ def later(bench: Bench, agent: Peer, seconds: float) -> None:
     bench.now += seconds
     bench.hear(agent, Heartbeat())
     bench.engine.tell(events.TimePassed())
-
-
-@pytest.fixture
-def grid() -> Cast:
-    return cast()
-
-
-@pytest.fixture
-def bench(grid: Cast, tmp_path: Path) -> Bench:
-    return Bench(grid, tmp_path / "coordinator")
 
 
 @pytest.fixture

@@ -47,16 +47,6 @@ NOW = 1_800_000_000.0
 GRID = cast()
 
 
-@pytest.fixture
-def grid() -> Cast:
-    return cast()
-
-
-@pytest.fixture
-def bench(grid: Cast, tmp_path: Path) -> Bench:
-    return Bench(grid, tmp_path / "coordinator")
-
-
 # Who is let in.
 
 

@@ -29,17 +29,6 @@ from discogrid_coordinator.engine import Batch
 from discogrid_coordinator.events import JobCancelled
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import prepared
-from tests.trust.forge import Cast, cast
-
-
-@pytest.fixture
-def grid() -> Cast:
-    return cast()
-
-
-@pytest.fixture
-def bench(grid: Cast, tmp_path: Path) -> Bench:
-    return Bench(grid, tmp_path / "coordinator")
 
 
 def restarted(bench: Bench, folder: Path) -> Bench:

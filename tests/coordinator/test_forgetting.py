@@ -10,12 +10,6 @@ from discogrid.wire import pack_parts
 from discogrid_coordinator.engine import Engine
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import prepared
-from tests.trust.forge import cast
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(cast(), tmp_path / "coordinator")
 
 
 def ended(bench: Bench, folder: Path, archive: bytes) -> tuple[JobId, set[Digest]]:

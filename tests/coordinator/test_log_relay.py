@@ -10,14 +10,8 @@ from discogrid_coordinator.log_relay import LOG_BURST_BYTES, LOG_BYTES_S_MAX
 from discogrid_coordinator.peers import Peer
 from tests.coordinator.bench import Bench
 from tests.coordinator.house import prepared
-from tests.trust.forge import cast
 
 PIECE = b"x" * 65_536
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(cast(), tmp_path / "coordinator")
 
 
 def running(bench: Bench, agent: Peer, folder: Path) -> Attempt:

@@ -45,14 +45,9 @@ from discogrid.trust.roster import Member, Revoked, open_roster
 from discogrid.types import GIB, JobState, Outcome, Quotas, Role, Run, TaskState
 from discogrid.wire import pack_parts
 from tests.coordinator.house import Caller, House, hello, prepared, serving
-from tests.trust.forge import Cast, body_of, cast, digest_of, member, roster_envelope
+from tests.trust.forge import Cast, body_of, digest_of, member, roster_envelope
 
 IMPATIENT = Patience(first_s=0.2, longest_s=0.2, tries=1)
-
-
-@pytest.fixture
-def grid() -> Cast:
-    return cast()
 
 
 def newer(grid: Cast, *without: Identity, plus: tuple[Member, ...] = (), **other: Any) -> bytes:
