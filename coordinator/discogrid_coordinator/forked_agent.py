@@ -39,13 +39,16 @@ class ForkedAgent:
         return cls(process, leash)
 
     def go(self) -> None:
-        """The coordinator can be dialled."""
-        with suppress(BrokenPipeError):  # it has died, of which its supervisor hears
-            os.write(self._leash, b"\n")
+        """The coordinator can be dialled; nothing happens when it has ended before."""
+        if self._leash >= 0:
+            with suppress(BrokenPipeError):  # it has died, of which its supervisor hears
+                os.write(self._leash, b"\n")
 
     def let_go(self) -> None:
         """Close its leash: it ends by itself."""
-        os.close(self._leash)
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1  # the number may be another file's by now
 
     async def wait(self) -> int:
         """Its exit code, once it has ended."""

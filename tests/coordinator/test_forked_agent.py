@@ -68,13 +68,30 @@ async def main():
         os.kill(first.pid, 9)
         while kept._process is first:
             await asyncio.sleep(0.01)
-        kept.go()  # which nobody waits for any more
 asyncio.run(main())
 print("over")
 """)
     assert done.returncode == 0, done.stderr
     assert "over" in done.stdout
     assert "this machine's agent ended (-9)" in done.stderr
+
+
+def test_nothing_is_said_to_one_that_has_ended() -> None:
+    done = program("""
+import select
+async def main():
+    agent = ForkedAgent.fork([])
+    agent.let_go()
+    await agent.wait()
+    pipes = [os.pipe() for _ in range(8)]  # one of which has the leash's number now
+    agent.go()
+    agent.let_go()
+    assert select.select([near for near, _ in pipes], [], [], 0) == ([], [], [])
+    for _, far in pipes:
+        os.write(far, b"x")
+asyncio.run(main())
+""")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_supervisor_ends_it_with_the_grid() -> None:
