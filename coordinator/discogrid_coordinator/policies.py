@@ -1,10 +1,11 @@
 """The numbers and rules the scheduler goes by, one small function each: change a policy here, not there."""
 
 import re
+from dataclasses import replace
 from math import ceil
 from zlib import crc32
 
-from discogrid.types import ENVIRONMENT_CAPABILITY, JobId, Offer, Requirements
+from discogrid.types import ENVIRONMENT_CAPABILITY, JobId, Offer, Requirements, SandboxLevel
 
 HEARTBEAT_S = 2.0
 """Between two beats of an agent on a small grid."""
@@ -113,6 +114,18 @@ def misfit(requirements: Requirements, offer: Offer) -> str:
     if ENVIRONMENT_CAPABILITY in lacking:
         return "builds no environments: its owner has not said --allow-environments"
     return f"lacks {', '.join(lacking)}" if lacking else ""
+
+
+def may_yet_fit(requirements: Requirements, offer: Offer) -> bool:
+    """Whether the agent could run the task if all that it is still finding out turned out well."""
+    best = replace(
+        offer,
+        sandbox=SandboxLevel.STRICT,
+        network=True,
+        no_network="",
+        capabilities=offer.capabilities.union(requirements.needs),
+    )
+    return offer.proving and not misfit(requirements, best)
 
 
 def fitting(requirements: Requirements, offer: Offer) -> int:

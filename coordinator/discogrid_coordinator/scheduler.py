@@ -182,7 +182,9 @@ class Scheduler:
         job = self.floor.jobs.get(job_id)
         if job is None or job.pool.members:
             return True
-        return any(agent.offer.proving for agent in self.floor.agents.values())
+        return any(
+            policies.may_yet_fit(job.requirements, agent.offer) for agent in self.floor.agents.values()
+        )
 
     def explain(self, job_id: JobId) -> dict[AgentId, str]:
         """Why each agent does not take what waits of the job; empty when nothing waits or the job has ended."""
@@ -193,9 +195,8 @@ class Scheduler:
 
     def _obstacle(self, job: Job, agent: Agent) -> str:
         if reason := policies.misfit(job.requirements, agent.offer):
-            return (
-                f"is finding out what it can offer; until then it {reason}" if agent.offer.proving else reason
-            )
+            early = policies.may_yet_fit(job.requirements, agent.offer)
+            return f"is still finding out what it can offer (until then: {reason})" if early else reason
         if agent.name in job.pool.excluded:
             return job.pool.excluded[agent.name]
         if agent.leaving:
@@ -214,6 +215,8 @@ class Scheduler:
     def _on_joined(self, name: AgentId, offer: Offer, holds: tuple[Run, ...], now: float) -> None:
         floor = self.floor
         agent = floor.agents.get(name)
+        # One that has found out what it can offer is no new session: what was sent to it meanwhile still arrives.
+        grace_s = policies.BEAT_GRACE_S if agent is not None and agent.offer.proving else 0.0
         if agent is None:
             agent = floor.agents[name] = Agent(name, offer, now)
         else:
@@ -230,7 +233,7 @@ class Scheduler:
         self.leases.grow(len(floor.agents))
         interval = policies.heartbeat_interval(len(floor.agents))
         floor.actions.append(Welcome(name, interval, self.leases.lease_s))
-        self._reconcile(agent, holds, now, grace_s=0.0)
+        self._reconcile(agent, holds, now, grace_s)
         self._awaited.discard(name)
         if not self._awaited:
             self._open()

@@ -341,7 +341,7 @@ def _agent_row(agent: AgentView) -> list[str]:
         f"{agent.busy}/{agent.slots}",
         str(agent.queued),
         str(agent.done),
-        agent.sandbox,
+        "being tried" if agent.proving else agent.sandbox,
         agent.platform,
         agent.python,
         duration_text(time.time() - agent.seen),

@@ -74,7 +74,7 @@ def test_a_job_is_not_given_up_while_an_agent_finds_out_what_it_can_offer() -> N
     assert grid.submit("k3f9", 1) == []
     assert grid.scheduler.can_place(JOB)
     assert grid.scheduler.explain(JOB)[ATTIC] == (
-        "is finding out what it can offer; until then it box level none, job demands strict"
+        "is still finding out what it can offer (until then: box level none, job demands strict)"
     )
 
     grid.tell(events.AgentJoined(ATTIC, offer(sandbox=SandboxLevel.NONE)))
@@ -82,6 +82,24 @@ def test_a_job_is_not_given_up_while_an_agent_finds_out_what_it_can_offer() -> N
     assert grid.scheduler.explain(JOB)[ATTIC] == "box level none, job demands strict"
 
     assert assigned(grid.tell(events.AgentJoined(ATTIC, offer()))) == {ATTIC: 1}
+
+
+def test_what_an_agent_knows_of_itself_already_is_not_waited_for() -> None:
+    grid = Referee()
+    grid.tell(events.AgentJoined(ATTIC, offer(2, sandbox=SandboxLevel.NONE, proving=True)))
+    grid.submit("k3f9", 1, Requirements(cpus=3))
+    assert not grid.scheduler.can_place(JOB)
+    assert grid.scheduler.explain(JOB)[ATTIC] == "has 2 slots, the task needs 3"
+
+
+def test_what_is_under_way_to_an_agent_that_has_found_out_what_it_can_offer_is_not_lost() -> None:
+    grid = Referee()
+    early = offer(sandbox=SandboxLevel.NONE, proving=True)
+    grid.tell(events.AgentJoined(ATTIC, early))
+    assert assigned(grid.submit("k3f9", 1, Requirements(sandbox=SandboxLevel.NONE))) == {ATTIC: 1}
+
+    assert not assigned(grid.tell(events.AgentJoined(ATTIC, offer(), holds=())))
+    assert assigned(grid.tell(events.AgentJoined(ATTIC, offer(), holds=()))) == {ATTIC: 1}  # a new session
 
 
 def test_whether_any_agent_could_ever_run_a_job() -> None:
