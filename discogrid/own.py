@@ -31,8 +31,11 @@ class _Start:
         """Until it listens or has ended, and no longer than `seconds`."""
         if self.news < 0:
             time.sleep(min(POLL_S, seconds))
-        elif select.select([self.news], [], [], seconds)[0]:
-            self.close()
+        else:
+            poll = select.poll()  # select() knows no descriptor above 1023
+            poll.register(self.news, select.POLLIN)
+            if poll.poll(seconds * 1000):
+                self.close()
 
     def close(self) -> None:
         """It is heard no more."""
@@ -70,7 +73,9 @@ def begin_own_grid() -> None:
 
 def ensure_own_grid() -> bool:
     """Start this machine's own grid unless it runs; True when it was started here. GridError when it does not come up."""
-    started = _coming.pop() if _coming else None
+    started: _Start | None = None
+    with suppress(IndexError):  # nothing was begun, or another thread waits for it
+        started = _coming.pop()
     until = time.monotonic() + READY_S
     try:
         while not is_running():
@@ -79,6 +84,8 @@ def ensure_own_grid() -> bool:
                 if started is not None and started.process.returncode != 0:
                     break
                 if not is_held(lock_file()):
+                    if started is not None:
+                        started.close()
                     started = _start()
             left_s = until - time.monotonic()
             if left_s < 0:
