@@ -151,7 +151,7 @@ class Service:
         self._blobs: BlobClient | None = None
         self._blobs_at = ""
         self._silent = False  # the coordinator, since it last welcomed this agent
-        self._failure: DiscogridError | None = None
+        self._failure: Exception | None = None
 
     # -- life
 
@@ -267,7 +267,7 @@ class Service:
         """Learn what this machine can give, and offer that."""
         try:
             self._offer = await proof()
-        except DiscogridError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is: what waits for the box would wait for ever)
             self._failure = error
             self._exited.set()
             return

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class Crowd:
     services: list[Service] = field(default_factory=list)
     serving: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def lend(self, number: int, *, peers: bool = True) -> Service:
+    def lend(
+        self, number: int, *, peers: bool = True, proof: Callable[[], Awaitable[Offer]] | None = None
+    ) -> Service:
         service = Service(
             self.cast.grid(self.identities[number]),
             self.house.endpoint,
@@ -42,6 +44,7 @@ class Crowd:
             rules=RulesFile(self.folder / "rules.toml", Rule()),
             box=self.box,
             peers=peers,
+            proof=proof,
         )
         self.services.append(service)
         self.serving.append(asyncio.create_task(service.run()))
