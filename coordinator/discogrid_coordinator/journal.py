@@ -345,8 +345,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             f"the journal {path} was written by another version of discogrid ({version})",
             fix="Start that version, or move the file away to begin with an empty grid.",
         )
-    db.executescript(_TABLES)
-    db.execute(f"pragma user_version={SCHEMA_VERSION}")
+    # At once: a new file would else wait for the disk once a table.
+    stamp = "" if version == SCHEMA_VERSION else f"pragma user_version={SCHEMA_VERSION};"
+    db.executescript(f"begin; {_TABLES} {stamp} commit;")
     db.execute("delete from run_times where age <= (select max(age) from run_times) - ?", (RUN_TIMES_MAX,))
 
 
