@@ -3,7 +3,6 @@
 import os
 import pkgutil
 import sys
-from importlib.metadata import packages_distributions
 
 from discogrid.programs import find_ffmpeg
 from discogrid.types import python_capability
@@ -15,6 +14,10 @@ PROGRAM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin")  # what a box shows
 
 def capabilities() -> frozenset[str]:
     """Names of top-level modules of this interpreter that do not come with Python, and of programs on the task's PATH."""
+    from importlib.metadata import (
+        packages_distributions,
+    )  # with it the readers of mail, beside which an agent can serve
+
     standard = sys.stdlib_module_names
     modules = {module.name for module in pkgutil.iter_modules() if module.name not in standard}
     # Namespace packages have no file of their own; those who installed them say so.

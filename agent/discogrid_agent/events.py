@@ -4,8 +4,9 @@ Law of the file: frozen values only. A reader of the two unions at the end knows
 enter and leave the machine.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from discogrid.types import Attempt, Digest, FileRef, JobId, Limits, Outcome, Requirements, Run
 
@@ -17,16 +18,22 @@ class StopMode(StrEnum):
     NOW = "now"  # running tasks are killed
 
 
+class Happening(msgspec.Struct, frozen=True):
+    """What every event is: a struct, since an agent waits 10 ms at its start for as many frozen dataclasses to be made."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What every action is."""
+
+
 # Events.
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Happening, frozen=True):
     """The line to the coordinator is up; nothing has been said yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Welcomed:
+class Welcomed(Happening, frozen=True):
     """The coordinator took our hello. `lease` is its incarnation: runs of another one are not ours to start."""
 
     lease: int
@@ -34,18 +41,15 @@ class Welcomed:
     heartbeat_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(Happening, frozen=True):
     """The line is down. Work goes on, results wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resynced:
+class Resynced(Happening, frozen=True):
     """The coordinator does not know us (any more): say hello again."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobVerified:
+class JobVerified(Happening, frozen=True):
     """The job's signature holds. `limits` are its own under the owner's; `shared` is what every task needs."""
 
     job: JobId
@@ -54,8 +58,7 @@ class JobVerified:
     shared: tuple[FileRef, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RunReceived:
+class RunReceived(Happening, frozen=True):
     """Verified tasks of a verified job; `inputs[i]` belongs to index `run.start + i`, None where a task has none.
 
     Of calls, `shared` is what these and later tasks of the job need, and of each task `more` what it needs beside that,
@@ -69,30 +72,26 @@ class RunReceived:
     cargo: tuple[object, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BlobReady:
+class BlobReady(Happening, frozen=True):
     """The blob is on disk, verified and pinned until DropBlobs."""
 
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class BlobFailed:
+class BlobFailed(Happening, frozen=True):
     """One fetch of the blob failed; the machine counts and repeats."""
 
     digest: Digest
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BoxEmptied:
+class BoxEmptied(Happening, frozen=True):
     """Nothing of the attempt runs any more: what it used is free while its result is packed. AttemptEnded follows."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(Happening, frozen=True):
     """The runner is through with it, its box is gone. `result` is the shell's own, handed back in SendDone."""
 
     attempt: Attempt
@@ -101,87 +100,75 @@ class AttemptEnded:
     result: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallsAnswered:
+class CallsAnswered(Happening, frozen=True):
     """Tasks of calls of one job are over and their answers have left, of which nothing is kept; `seconds` ran all together."""
 
     attempts: tuple[Attempt, ...]
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ResultSent:
+class ResultSent(Happening, frozen=True):
     """SendDone was carried out: archive uploaded, message on its way."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class SendFailed:
+class SendFailed(Happening, frozen=True):
     """SendDone could not be carried out (the upload failed); the machine counts and repeats."""
 
     attempt: Attempt
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Happening, frozen=True):
     """The coordinator has made these results durable."""
 
     attempts: tuple[Attempt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Discarded:
+class Discarded(Happening, frozen=True):
     """The coordinator does not need these results."""
 
     attempts: tuple[Attempt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RecallReceived:
+class RecallReceived(Happening, frozen=True):
     """Somebody has nothing to do: the coordinator wants these back, as far as they have not started."""
 
     runs: tuple[Run, ...]
     nonce: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelReceived:
+class CancelReceived(Happening, frozen=True):
     """The coordinator does not want these to start or to run on."""
 
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(Happening, frozen=True):
     """Nothing of the job will be asked for any more."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class JobBarred:
+class JobBarred(Happening, frozen=True):
     """Nothing of the job may run here any more: its submitter has left the roster, or the owner refuses it."""
 
     job: JobId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TermsChanged:
+class TermsChanged(Happening, frozen=True):
     """What this agent refuses may be other tasks than before: it says hello, so that it is asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Happening, frozen=True):
     """The owner, a signal or the service wants the agent to end."""
 
     mode: StopMode
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class TimePassed(Happening, frozen=True):
     """The deadline has come."""
 
 
@@ -214,29 +201,25 @@ Event = (
 # Actions.
 
 
-@dataclass(frozen=True, slots=True)
-class SendHello:
+class SendHello(Order, frozen=True):
     """Introduce ourselves; `holds` is all that is queued, running or unacknowledged."""
 
     holds: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendBeat:
+class SendBeat(Order, frozen=True):
     """The heartbeat."""
 
     holds: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendStarted:
+class SendStarted(Order, frozen=True):
     """Say which tasks run now."""
 
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SendDone:
+class SendDone(Order, frozen=True):
     """Upload what `result` holds, then report the outcome; answer with ResultSent or SendFailed.
 
     The same attempt may be asked for again (no acknowledgement came, or the line broke): the newest asking counts.
@@ -248,8 +231,7 @@ class SendDone:
     result: object
 
 
-@dataclass(frozen=True, slots=True)
-class GiveBack:
+class GiveBack(Order, frozen=True):
     """Return these tasks to the coordinator. `leaving`: and send no more of any."""
 
     runs: tuple[Run, ...]
@@ -257,27 +239,23 @@ class GiveBack:
     nonce: int = 0  # of the recall that this answers
 
 
-@dataclass(frozen=True, slots=True)
-class SendGoodbye:
+class SendGoodbye(Order, frozen=True):
     """Tell the coordinator that we leave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetch:
+class Fetch(Order, frozen=True):
     """Get the blob from the grid, verify it and pin it; answer with BlobReady or BlobFailed."""
 
     file: FileRef
 
 
-@dataclass(frozen=True, slots=True)
-class StopFetch:
+class StopFetch(Order, frozen=True):
     """The blob is not needed any more; no answer is awaited and a late one does no harm."""
 
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Order, frozen=True):
     """Run the attempt in a box; answer with AttemptEnded.
 
     Of calls that take no time it is the first of several that run one after the other in one place: `more` are the others,
@@ -292,37 +270,32 @@ class Start:
     more: tuple[tuple[Attempt, object], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Order, frozen=True):
     """End the attempt's box; AttemptEnded still comes."""
 
     attempt: Attempt
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropArchive:
+class DropArchive(Order, frozen=True):
     """The attempt's result may leave the disk."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class DropBlobs:
+class DropBlobs(Order, frozen=True):
     """Unpin these blobs: nothing here needs them now."""
 
     digests: tuple[Digest, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetJob:
+class ForgetJob(Order, frozen=True):
     """Nothing of the job is left here: its manifest may leave the memory and the disk."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Order, frozen=True):
     """Nothing is left to do."""
 
 
