@@ -1,5 +1,8 @@
 """Whether a pool means this machine's own grid is known before what could open it is loaded, and is then begun once."""
 
+import fcntl
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -81,12 +84,31 @@ def test_a_grid_that_does_not_come_up_says_its_last_words(
     assert not own._coming
 
 
+def test_a_program_that_has_a_thousand_files_open_hears_of_it_too() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    near, far = os.pipe()
+    try:
+        news = fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, 1500)
+        with subprocess.Popen(["/bin/true"]) as process:
+            coming = own._Start(process, news)
+            coming.wait(0.0)
+            assert coming.news == news
+            os.write(far, b"x")
+            coming.wait(30.0)
+            assert coming.news == -1
+    finally:
+        os.close(near)
+        os.close(far)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize(
     ("module", "left_out"),
     [
         ("discogrid.calls.worker", "tempfile zmq cryptography asyncio subprocess importlib.resources"),
         ("discogrid.remote.early", "zmq cryptography asyncio msgspec"),
-        ("discogrid_agent.command", "spake2 packaging ifaddr zeroconf"),
+        ("discogrid_agent.command", "spake2 packaging ifaddr zeroconf importlib.metadata"),
         ("discogrid_coordinator.command", "spake2 packaging zeroconf sqlite3"),
     ],
 )
