@@ -33,6 +33,7 @@ from discogrid.messages import (
     Welcome,
 )
 from discogrid.transfer import BlobServer
+from discogrid.transfer.chunks import CHUNK_BYTES
 from discogrid.types import (
     GIB,
     AgentId,
@@ -283,11 +284,11 @@ class FalseCoordinator:
 
     def _lie(self, batch: list[Received]) -> None:
         for received in batch:
-            if isinstance(received.message, GetBlob):
-                digest = received.message.digest
-                content = self.swapped.get(digest) or self.store.read(digest, 0, 1 << 20)
-                chunk = BlobChunk(digest=digest, offset=received.message.offset, size=len(content))
-                self._lies.send(chunk, content, route=received.route)
+            if isinstance(asked := received.message, GetBlob):
+                content = self.swapped.get(asked.digest) or self.store.path(asked.digest).read_bytes()
+                chunk = BlobChunk(digest=asked.digest, offset=asked.offset, size=len(content))
+                part = content[asked.offset : asked.offset + CHUNK_BYTES]
+                self._lies.send(chunk, part, route=received.route)
 
 
 @contextlib.asynccontextmanager
