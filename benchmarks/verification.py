@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.signing import VerifyKey
 
 from discogrid import merkle
 from discogrid.bundle import (
@@ -118,7 +118,7 @@ def verify_many(node: Identity, roster: Roster) -> None:
         RESULT_TYPE, msgspec.msgpack.encode([a_result(node, job.digest, index) for index in range(BATCH)])
     )
     now = time.time()
-    key = Ed25519PublicKey.from_public_bytes(node.public)
+    key = VerifyKey(node.public)
     bare = a_second(lambda: unseal(single, RESULT_TYPE, lambda _: key), SIGNATURES)
     jobs = a_second(lambda: open_job(job.envelope, roster, audience=node.id, now=now), SIGNATURES)
     results = a_second(lambda: open_results(single, roster), SIGNATURES)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from discogrid import places
 from discogrid.errors import GridError, HandshakeRefused, UsageError
@@ -23,7 +24,9 @@ from discogrid.trust.owner import (
     renew_in_time,
 )
 from discogrid.trust.roster import Roster, open_roster
-from discogrid.trust.vault import Backup
+
+if TYPE_CHECKING:  # what seals a backup is loaded by who makes one
+    from discogrid.trust.vault import Backup
 
 OWN = places.OWN
 """This machine's own grid: over a socket file, started on demand."""
@@ -121,7 +124,7 @@ def adopt_grid(
     return Grid(name, load_or_create(_identity_file(folder)), keeper, endpoint)
 
 
-def put_back(backup: Backup) -> str:
+def put_back(backup: "Backup") -> str:
     """Keep an owner's key of a backup in the folder of its grid, and say which; a machine that is new gets the folder.
 
     The coordinator's keys, if they are in it, make this machine the one that coordinates. A member of the grid that

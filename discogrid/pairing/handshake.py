@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import assert_never
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.signing import VerifyKey
 
 from discogrid.envelope import unseal
 from discogrid.errors import SignatureRefused, WireError
@@ -286,7 +286,7 @@ class _Machine(ABC):
             public, salt, proof, body = unpack_parts(
                 letter, part_bytes_max=LETTER_BYTES_MAX, parts_max=LETTER_PARTS
             )
-            key = Ed25519PublicKey.from_public_bytes(public)
+            key = VerifyKey(public)
             signed = unseal(proof, PAIRING_TYPE, lambda _signer: key).payload
         except (WireError, SignatureRefused, ValueError):
             raise SealBroken from None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from nacl.signing import VerifyKey
 
 from discogrid.envelope import unseal
 from discogrid.errors import SignatureRefused, WireError
@@ -100,7 +100,7 @@ class Roster:
         member = self._members.get(node)
         return member is not None and any(map(member.roles.__contains__, roles))
 
-    def signing_key(self, node: NodeId, role: Role, at: float | None = None) -> Ed25519PublicKey | None:
+    def signing_key(self, node: NodeId, role: Role, at: float | None = None) -> VerifyKey | None:
         """The key of a member with this role; with `at`, also of one that was revoked later than that."""
         member = self._vouched(node, role, at)
         return public_key(member.signing) if member else None

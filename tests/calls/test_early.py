@@ -106,10 +106,10 @@ def test_a_program_that_has_a_thousand_files_open_hears_of_it_too() -> None:
 @pytest.mark.parametrize(
     ("module", "left_out"),
     [
-        ("discogrid.calls.worker", "tempfile zmq cryptography asyncio subprocess importlib.resources"),
-        ("discogrid.remote.early", "zmq cryptography asyncio msgspec"),
-        ("discogrid_agent.command", "spake2 packaging ifaddr zeroconf importlib.metadata"),
-        ("discogrid_coordinator.command", "spake2 packaging zeroconf sqlite3"),
+        ("discogrid.calls.worker", "tempfile zmq cryptography nacl asyncio subprocess importlib.resources"),
+        ("discogrid.remote.early", "zmq cryptography nacl asyncio msgspec"),
+        ("discogrid_agent.command", "cryptography spake2 packaging ifaddr zeroconf importlib.metadata"),
+        ("discogrid_coordinator.command", "cryptography spake2 packaging zeroconf sqlite3"),
     ],
 )
 def test_what_is_on_the_way_to_the_first_result_loads_no_more_than_it_needs(

@@ -12,7 +12,7 @@ from discogrid.errors import DiscogridError, ExitCode, VersionMismatch
 from tests.calls.mortal_line import Openings
 
 HEAVY = {
-    "asyncio", "zmq", "textual", "rich", "cv2", "numpy", "zeroconf", "cryptography", "msgspec", "cloudpickle",
+    "asyncio", "zmq", "textual", "rich", "cv2", "numpy", "zeroconf", "cryptography", "nacl", "msgspec", "cloudpickle",
     "multiprocessing", "concurrent", "inspect", "discogrid.errors", "discogrid.client",
 }  # fmt: skip
 

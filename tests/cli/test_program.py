@@ -20,6 +20,7 @@ HEAVY = {
     "zmq",
     "msgspec",
     "cryptography",
+    "nacl",
     "textual",
     "rich",
     "cv2",

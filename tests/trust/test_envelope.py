@@ -2,9 +2,9 @@
 
 import msgpack
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import VerifyKey
 
 from discogrid.envelope import ENVELOPE_BYTES_MAX, SIGNATURES_MAX, seal, unseal
 from discogrid.errors import SignatureRefused
@@ -16,7 +16,7 @@ OTHER = new_identity()
 KIND = "discogrid/test/1"
 
 
-def key_of(node: NodeId) -> Ed25519PublicKey | None:
+def key_of(node: NodeId) -> VerifyKey | None:
     keys = {SIGNER.id: SIGNER.public, OTHER.id: OTHER.public}
     return public_key(keys[node]) if node in keys else None
 

@@ -170,3 +170,12 @@ def test_processes_that_race_on_first_use_become_one_node_of_one_grid(tmp_path: 
             "owner.json",
             "roster",
         ]
+
+
+def test_who_prints_an_identity_shows_none_of_its_secrets() -> None:
+    made = new_identity()
+    shown = f"{made} {made!r}"
+    assert made.id in shown
+    assert made.curve_secret.decode() not in shown
+    assert bytes(made.signing).hex() not in shown
+    assert str(bytes(made.signing))[2:-1] not in shown

@@ -32,7 +32,7 @@ def test_what_was_backed_up_comes_back(tmp_path: Path) -> None:
     made, file = backup(new_identity()), tmp_path / "home.backup"
     back_up(file, PASSPHRASE, made)
     found = restore(file, PASSPHRASE)
-    assert found.owner.signing.private_bytes_raw() == made.owner.signing.private_bytes_raw()
+    assert found.owner.signing.encode() == made.owner.signing.encode()
     assert found.roster.body == made.roster.body
     assert found.coordinator is not None
     assert made.coordinator is not None
@@ -44,7 +44,7 @@ def test_a_backup_says_no_secret_in_the_clear(tmp_path: Path) -> None:
     made, file = backup(), tmp_path / "home.backup"
     back_up(file, PASSPHRASE, made)
     text = file.read_text()
-    assert made.owner.signing.private_bytes_raw().hex() not in text
+    assert made.owner.signing.encode().hex() not in text
     assert made.owner.curve_secret.decode() not in text
     assert made.owner.id in text
 

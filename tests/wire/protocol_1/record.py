@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import zmq
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nacl.signing import SigningKey
 from zmq.utils import z85
 
 ISSUED = 1_800_000_000.0
@@ -72,10 +72,10 @@ def messages() -> None:
 
 def identity(word: bytes) -> Any:
     """A node whose secret signing key everybody knows."""
-    signing = Ed25519PrivateKey.from_private_bytes(word.ljust(32, b"."))
+    signing = SigningKey(word.ljust(32, b"."))
     curve_secret = z85.encode(word.ljust(32, b"-"))
     curve_public = zmq.curve_public(curve_secret)
-    node = of("keys").node_id(signing.public_key().public_bytes_raw())
+    node = of("keys").node_id(bytes(signing.verify_key))
     return of("keys").Identity(node, signing, curve_public, curve_secret)
 
 
