@@ -35,6 +35,7 @@ class TaskAnswers(msgspec.Struct, frozen=True, array_like=True):
 
     index: int
     answers: Annotated[tuple[Answer, ...], msgspec.Meta(max_length=CHUNK_CALLS_MAX)]
+    log: int | None = None  # the task whose log holds what was printed: the first of those that ran together
 
 
 class AnswersBody(msgspec.Struct, frozen=True, kw_only=True):

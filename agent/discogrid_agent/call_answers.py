@@ -78,8 +78,10 @@ def answers_of(chunk: Chunk, answers: Sequence[WorkersAnswer], start: int) -> Se
     return answers[start:stop]
 
 
-def pack_answers(index: int, answers: Sequence[WorkersAnswer]) -> tuple[TaskAnswers, dict[Digest, bytes]]:
-    """What travels in the message of a task's answers, and the blobs that it names."""
+def pack_answers(
+    index: int, answers: Sequence[WorkersAnswer], log: int | None
+) -> tuple[TaskAnswers, dict[Digest, bytes]]:
+    """What travels in the message of a task's answers, and the blobs that it names; `log` is the task with its log, if any."""
     blobs: dict[Digest, bytes] = {}
     room = INLINE_BYTES_ALL_MAX
     packed: list[Answer] = []
@@ -95,7 +97,7 @@ def pack_answers(index: int, answers: Sequence[WorkersAnswer]) -> tuple[TaskAnsw
             packed.append(structs.replace(answer, values=b"", stored=digest, size=len(content)))
         else:
             packed.append(Stored(answer.number, answer.seconds, digest, len(content)))
-    return TaskAnswers(index, tuple(packed)), blobs
+    return TaskAnswers(index, tuple(packed), log), blobs
 
 
 def _content(answer: WorkersAnswer) -> bytes:

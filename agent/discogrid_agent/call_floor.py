@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from discogrid.calls.frames import Call
+from discogrid.errors import CallLost
 from discogrid.types import Attempt, JobId
 from discogrid_agent.call_runner import Answer, CallRunner
 from discogrid_agent.call_worker import CallWorker, Stage
@@ -151,9 +152,19 @@ class CallFloor:
                 return slot
         slot = _Slot(scene)
         slot.runner = CallRunner(
-            lambda: self._start(slot), seconds=scene.seconds, calls_max=scene.calls_max, tries=scene.tries
+            lambda: self._start(slot),
+            seconds=scene.seconds,
+            calls_max=scene.calls_max,
+            tries=scene.tries,
+            on_lost=lambda call, error: self._note(slot, call, error),
         )
         return slot
+
+    def _note(self, slot: _Slot, call: int, error: CallLost) -> None:
+        """In the log of the task that a worker was lost, which nobody else may notice: the call is made again."""
+        kind = "call" if slot.scene.stage.place is None else "seat"
+        slot.logs[STDERR].add(f"discogrid: {kind} {call}: {error.what}\n".encode())
+        self._listener(slot, STDERR)()
 
     def _put_back(self, slot: _Slot) -> None:
         self._idle.append(slot)

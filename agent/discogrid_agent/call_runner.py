@@ -21,6 +21,7 @@ TRIES_MAX: Final = 2  # of a call under which its worker dies
 
 Answer = Returned | Raised | Part
 StartWorker = Callable[[], Awaitable[CallWorker]]
+OnLost = Callable[[int, CallLost], None]  # the number of the call under which a worker was lost, and how
 
 
 @dataclass(slots=True)
@@ -42,12 +43,14 @@ class CallRunner:
         seconds: float | None = None,
         calls_max: int | None = None,
         tries: int = TRIES_MAX,
+        on_lost: OnLost = lambda *_: None,
     ) -> None:
         """`start` makes a worker; a call may run for `seconds`; a worker ends after `calls_max` calls.
 
-        A call under which its worker dies is made `tries` times.
+        A call under which its worker dies is made `tries` times. `on_lost` is told each time, before anything else comes of it.
         """
         self._tries = tries
+        self._on_lost = on_lost
         self._start = start
         self._seconds = seconds
         self._calls_max = calls_max
@@ -70,6 +73,7 @@ class CallRunner:
                 if error is None:
                     continue
                 culprit = left[0].number
+                self._on_lost(culprit, error)
                 tries[culprit] = tries.get(culprit, 0) + 1
                 if tries[culprit] >= self._tries or left[0].count or not isinstance(error, WorkerLost):
                     left.popleft()
@@ -160,20 +164,20 @@ class CallRunner:
         end = await current.worker.stop()  # what ends by itself is to say how
         if timed_out:
             return TaskTimeout(
-                f"call {call.number} ran longer than {self._seconds:g} s, and was ended",
+                f"the call ran longer than {self._seconds:g} s, and was ended",
                 fix="Give it more time, or less to do.",
             )
         stopped = current.worker.stopped
         if stopped is not None and stopped.limit is not Limit.MEMORY:
-            return CallLost(f"call {call.number} was ended: {stopped.reason}")
+            return CallLost(f"the call was ended: {stopped.reason}")
         if end.ran_out or stopped is not None:
             return OutOfMemory(
-                f"call {call.number} took more memory than it may, and was ended",
+                "the call took more memory than it may, and was ended",
                 why=stopped.reason if stopped is not None else "",
                 fix="Ask for more memory, or let it work in parts.",
             )
         return WorkerLost(
-            f"the process that ran call {call.number} has died: {_how(end)}",
+            f"the process that ran the call has died: {_how(end)}",
             why="The call, or a library that it uses, ended it: a crash, os._exit, a signal.",
             exit_status=end.exit,
         )

@@ -670,13 +670,14 @@ class Service:
         gone: list[Report] = []
         all_s = 0.0
         at = 0
+        log_task = tasks[0][0].index if answered.printed else None
         for attempt, cargo in tasks:
             mine = answers_of(cargo.chunk, answered.answers, at)
             at += len(mine)
             seconds = sum(answer.seconds for answer in mine)
-            answers, blobs = pack_answers(attempt.index, mine)
-            printed = answered.printed and attempt is tasks[0][0]
-            ended = self._log_of(attempt, answered, seconds, owned) if printed else None
+            answers, blobs = pack_answers(attempt.index, mine, log_task)
+            holds = attempt.index == log_task
+            ended = self._log_of(attempt, answered, seconds, owned) if holds else None
             result = CallResult(answers, seconds, tuple(blobs), ended)
             self._terms.stop(attempt)
             if seconds < KEPT_S and not blobs:

@@ -167,6 +167,12 @@ class _Waiting:
         """How many."""
         return len(self.row) or 1
 
+    def said_of(self, place: int, more: str) -> str:
+        """What is added to what one of its calls raised: which of the caller's items it was of, if it was of many, and `more`."""
+        if not isinstance(self.sink, TakesMany):
+            return more
+        return f"It was item {self.index + place}, counted from 0. {more}".rstrip()
+
 
 class Dispatcher:
     """Everything is for any thread."""
@@ -365,7 +371,7 @@ class Dispatcher:
             elif isinstance(answer, Lies):
                 value = codec.loads(answer.content, trusted=trusted, modules=modules)
             elif isinstance(answer, Raised):
-                said = note(answer.number)
+                said = one.said_of(0, note(answer.number))
                 error = exceptions.unpack(answer.error, trusted=trusted, modules=modules, note=said)
                 one.sink.raised(one.index, error)
                 return
@@ -378,8 +384,13 @@ class Dispatcher:
     def _deliver_part(part: Part, one: _Waiting, *, trusted: bool, note: Callable[[int], str]) -> None:
         assert one.chunk is not None, "what has left is of a chunk"
         start = one.index + part.offset
+        modules = one.chunk.function.modules
+
+        def said(number: int) -> str:
+            return one.said_of(number - part.number, note(number))
+
         try:
-            values = rows.open_part(part, trusted=trusted, modules=one.chunk.function.modules, note=note)
+            values = rows.open_part(part, trusted=trusted, modules=modules, note=said)
         except Exception as error:  # noqa: BLE001 (damaged on the way: each of its calls has to say so)
             values = [rows.Error(error)] * part.count
         if (

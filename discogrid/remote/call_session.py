@@ -271,7 +271,7 @@ class CallSession:
             if calls := self._taken(run, task.index):
                 kept, missing = _settled(calls, task.answers)
                 unanswered += missing
-                fresh.append(task if len(kept) == len(task.answers) else TaskAnswers(task.index, tuple(kept)))
+                fresh.append(TaskAnswers(task.index, tuple(kept), task.log))
         if unanswered:
             why = CallLost(f"the agent {agent} has not answered a call that it was given")
             self._owner.lost(unanswered, why)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Protocol, assert_never
 
@@ -319,12 +320,12 @@ class GridLine:
         here = [_at_home(answer, content) for task in answers.tasks for answer in task.answers]
 
         def note(number: int) -> str:
-            begun = ((one.number, task.index) for task in answers.tasks for one in task.answers)
-            _, index = max(
-                one for one in begun if one[0] <= number
-            )  # of a row of calls the first number is named
-            label = task_label(job, index)
-            return f"It ran on {agent}; what it printed: discogrid logs {label}"
+            begun = ((one.number, task) for task in answers.tasks for one in task.answers)
+            # Of a row of calls the first number is named.
+            _, task = max((one for one in begun if one[0] <= number), key=itemgetter(0))
+            if task.log is None:
+                return f"It ran on {agent}, and printed nothing."
+            return f"It ran on {agent}; what it printed: discogrid logs {task_label(job, task.log)}"
 
         self._receiver.answered(here, trusted=trusted, note=note)
 

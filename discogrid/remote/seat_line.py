@@ -6,6 +6,7 @@ has none.
 """
 
 import contextlib
+import logging
 import os
 import pickle
 import secrets
@@ -41,6 +42,8 @@ from discogrid.calls.trays import Trays
 from discogrid.errors import CallLost, DiscogridError, TaskTimeout, WireError, WorkerLost
 from discogrid.remote.grid_line import GridLine
 from discogrid.views import task_label
+
+log = logging.getLogger(__name__)
 
 IDLE_S = 1.0  # after which a seat without calls is given up, and its slot is anybody's
 TRIES_MAX = 2  # of a call under which its worker dies
@@ -226,6 +229,7 @@ class SeatLine:
             error = exceptions.unpack(answer.error, trusted=True)
             tries = self._tries[culprit.number] = self._tries.get(culprit.number, 0) + 1
             if isinstance(error, WorkerLost) and tries < TRIES_MAX and not culprit.count:
+                log.warning("call %d is made again: %s", culprit.number, error.what)
                 self._waiting.appendleft(culprit)
                 return []
         self._tries.pop(culprit.number, None)
@@ -486,7 +490,7 @@ class SeatLine:
             worn = self._calls_max is not None and seat.made >= self._calls_max
             late = self._timeout is not None and now - seat.began > self._timeout
             if seat.given and late and seat.number not in self._ending:
-                what = f"call {seat.given[0].number} ran longer than {self._timeout:g} s, and was ended"
+                what = f"the call ran longer than {self._timeout:g} s, and was ended"
                 self._end_seat(seat, TaskTimeout(what, fix="Give it more time, or less to do."))
             elif not seat.given and (worn or (now - seat.idle_since > IDLE_S and not self._waiting)):
                 self._broken(seat, selector)

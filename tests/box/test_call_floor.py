@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -36,7 +37,13 @@ def rest(seconds: float) -> None:
     time.sleep(seconds)
 
 
-FUNCTIONS = (pid, say, rest)
+def die(trace: str) -> None:
+    if not os.path.exists(trace):
+        Path(trace).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+FUNCTIONS = (pid, say, rest, die)
 
 
 class Floor:
@@ -190,3 +197,15 @@ def ends_at_once() -> None:
 async def test_a_worker_that_dies_of_its_start_says_how(floor: Floor) -> None:
     with pytest.raises(SandboxError, match="exit code 3"):
         await floor.run("a", pid, initializer=functions.pack(ends_at_once))
+
+
+async def test_a_worker_that_was_lost_is_in_its_task_s_log_though_its_call_was_made_again(
+    floor: Floor, tmp_path: Path
+) -> None:
+    answered = await floor.run("a", die, str(tmp_path / "trace"))
+    [answer] = answered.answers
+    assert isinstance(answer, Returned)
+    assert answered.printed
+    said = answered.stderr.kept().decode()
+    assert said == "discogrid: call 0: the process that ran the call has died: signal 9\n"
+    assert floor.wrote.is_set()

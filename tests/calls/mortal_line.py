@@ -70,9 +70,7 @@ class MortalLine(LocalLine):
             del self.running[call.number]
         if not answers:
             worker.process.wait()
-            lost = WorkerLost(
-                f"the process that ran call {call.number} has died", exit_status=worker.process.returncode
-            )
+            lost = WorkerLost("the process that ran the call has died", exit_status=worker.process.returncode)
             self._dispatcher.answered([Raised(call.number, 0.0, exceptions.pack(lost))], trusted=True)
         return bool(answers)
 

@@ -46,6 +46,12 @@ def say(word: str) -> str:
     return word
 
 
+def complain(x: int) -> None:
+    print("complaint", x)
+    if x == 3:
+        raise KeyError(x)
+
+
 def turn(content: bytes) -> bytes:
     return content[1:] + content[:1]
 

@@ -66,15 +66,28 @@ def test_calls_of_every_kind_come_back(where: dict[str, Any]) -> None:
         assert made.apply(lambda x: x + 1, (41,)) == 42
 
 
-def test_what_a_call_raises_is_raised_with_its_traceback_and_where_to_read_on(where: dict[str, Any]) -> None:
+def test_what_a_call_raises_is_raised_with_its_traceback_and_where_it_ran(where: dict[str, Any]) -> None:
     with pool(**where) as made:
         with pytest.raises(KeyError) as caught:
             made.apply(called.fail, (7,))
         assert caught.value.args == (7,)
         assert "raise KeyError(x)" in str(caught.value.__cause__)
-        assert any("discogrid logs" in note for note in caught.value.__notes__)
-        with pytest.raises(ZeroDivisionError):
+        assert any("It ran on" in note for note in caught.value.__notes__)
+        with pytest.raises(ZeroDivisionError) as caught_of_map:
             made.map(lambda x: 1 // x, [2, 1, 0])
+        assert any("It was item 2," in note for note in caught_of_map.value.__notes__)
+
+
+def test_what_a_call_raises_names_the_log_that_holds_what_it_printed(
+    where: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    machine: Machine = request.getfixturevalue("own" if "local" in where else "grid")
+    with pool(**where) as made:
+        with pytest.raises(KeyError) as caught:
+            made.map(called.complain, range(6), chunksize=1)  # some run together in one place
+        [note] = caught.value.__notes__
+        said = machine.run("logs", note.split()[-1])
+        assert "complaint 3\n" in said.stdout
 
 
 def test_a_call_that_kills_its_process_is_lost_alone(where: dict[str, Any]) -> None:
@@ -85,13 +98,29 @@ def test_a_call_that_kills_its_process_is_lost_alone(where: dict[str, Any]) -> N
             results[3].get(60)
 
 
+def test_a_worker_that_was_lost_is_in_the_log_with_the_call_that_it_was_lost_under(
+    where: dict[str, Any], request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine: Machine = request.getfixturevalue("own" if "local" in where else "grid")
+    with pool(**where) as made:
+        with pytest.raises(WorkerLost) as caught:
+            made.map(called.die, range(6), chunksize=1)
+        [note] = caught.value.__notes__
+        assert note.startswith("It was item 3,")
+        said = machine.run("logs", note.split()[-1])
+        named = "seat 1: " if "local" in where else "call 4: "
+        assert f"{named}the process that ran the call has died: signal 9" in said.stdout + said.stderr
+        assert ("call 4 is made again" in caplog.text) == ("local" in where)
+
+
 def test_of_many_quick_calls_what_kills_its_process_is_lost_alone(where: dict[str, Any]) -> None:
     with pool(**where) as made:
         made.map(called.die_at, range(1000))  # now it is known how quick they are
         results = made.imap(called.die_at, range(3000))
         assert [next(results) for _ in range(1234)] == list(range(1234))
-        with pytest.raises(WorkerLost, match="signal 9"):
+        with pytest.raises(WorkerLost, match="signal 9") as caught:
             next(results)
+        assert any("It was item 1234," in note for note in caught.value.__notes__)
         assert list(results) == list(range(1235, 3000))
 
 
@@ -105,6 +134,7 @@ def test_of_many_quick_calls_those_that_fail_do_so_alone(where: dict[str, Any]) 
                     next(results)
                 assert caught.value.args == (number,)
                 assert "in fail_at" in str(caught.value.__cause__)
+                assert any(f"It was item {number}," in note for note in caught.value.__notes__)
             else:
                 assert next(results) == number
 
