@@ -11,7 +11,7 @@ from math import isfinite
 
 from discogrid.answers import ANSWERED_TASKS_MAX, ANSWERS_BYTES_MAX
 from discogrid.batches import BATCH_CHUNKS_MAX, CHUNK_BYTES_MAX, unproven_batch
-from discogrid.blobs import digest_of
+from discogrid.blobs import digest_of, is_digest
 from discogrid.bundle import ResultBody, open_results
 from discogrid.envelope import ENVELOPE_BYTES_MAX
 from discogrid.errors import DiscogridError, IntegrityError, SignatureRefused
@@ -145,15 +145,18 @@ class CallDesk:
             log.warning("agent %s: answers were not accepted: %s", peer.name, error)
             for attempt in attempts:
                 engine.misheard(peer.name, attempt, "its answers were not accepted by the coordinator")
+            self._let_go(message)
             return
         won = [
             attempt
             for attempt, seconds in zip(attempts, message.seconds, strict=True)
-            if engine.answered(peer.name, attempt, seconds)
+            if engine.answered(peer.name, attempt, seconds, stored=bool(message.stored))
         ]
         if won and accepted.calls is not None:
             self._pass_on(peer, message, accepted, accepted.calls, answers)
             self._keep_logs(peer, logs, won)
+        else:
+            self._let_go(message)
         engine.say_over()
 
     def _pass_on(
@@ -167,6 +170,12 @@ class CallDesk:
         if calls.full:
             why = "its program does not take the answers to its calls"
             engine.tell(events.JobCancelled(accepted.id, why))
+
+    def _let_go(self, message: CallsAnswered) -> None:
+        """Nobody takes these answers, nor those of them that are blobs, unless another needs such a one, too."""
+        for digest in message.stored:
+            if is_digest(digest):
+                self._engine.store.remove(digest)
 
     def _keep_logs(
         self, peer: Peer, logs: Sequence[tuple[TaskDone, bytes, bytes]], won: Sequence[Attempt]

@@ -187,9 +187,12 @@ class Engine:
         self.tell(self._placed(event, accepted))
         return accepted.id
 
-    def answered(self, agent: AgentId, attempt: Attempt, seconds: float) -> bool:
-        """The calls of a task have been answered by an agent, whose signature holds; whether nobody was faster."""
-        return self._heard(events.TaskSucceeded(agent, attempt, seconds), kept=seconds >= KEPT_S)
+    def answered(self, agent: AgentId, attempt: Attempt, seconds: float, *, stored: bool) -> bool:
+        """The calls of a task have been answered by an agent, whose signature holds; whether nobody was faster.
+
+        `stored`: the agent keeps it until it is confirmed, however fast it was, because answers came as blobs.
+        """
+        return self._heard(events.TaskSucceeded(agent, attempt, seconds), kept=stored or seconds >= KEPT_S)
 
     def misheard(self, agent: AgentId, attempt: Attempt, reason: str) -> None:
         """What an agent has said of the calls of a task cannot be used: the task runs again."""

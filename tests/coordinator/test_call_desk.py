@@ -31,6 +31,8 @@ from discogrid.messages import (
     RunCalls,
     SubmitJob,
     TaskDone,
+    TasksCommitted,
+    TasksDiscarded,
 )
 from discogrid.transfer import pack_small
 from discogrid.types import Attempt, FileRef, JobState, Outcome, Requirements, Run, SandboxLevel
@@ -393,6 +395,33 @@ def test_a_large_answer_is_kept_until_the_client_has_it(bench: Bench, agent: Pee
     [(message, _)] = program.done()
     assert bench.store.has(large)
     program.say(CallsSeen(job=program.id, number=message.number))
+    assert not bench.store.has(large)
+
+
+def test_a_large_answer_is_confirmed_however_fast_it_was_or_its_agent_would_bring_it_again(
+    bench: Bench, agent: Peer, program: Program
+) -> None:
+    program.add(2)
+    first, second = given(bench, agent)
+    large = bench.store.put_bytes(b"large")
+    answer(bench, agent, program, first, stored=(large,))
+    answer(bench, agent, program, second)
+    assert [one.attempts for one in bench.told(agent, TasksCommitted)] == [(first,)]
+
+
+def test_a_large_answer_that_nobody_waits_for_is_not_kept(
+    bench: Bench, agent: Peer, program: Program
+) -> None:
+    program.add(1)
+    attempts = given(bench, agent)
+    answer(bench, agent, program, *attempts)
+    large = bench.store.put_bytes(b"large")
+    answer(bench, agent, program, *attempts, stored=(large,))
+    assert not bench.store.has(large)
+    assert [one.attempts for one in bench.told(agent, TasksDiscarded)] == [tuple(attempts)]
+    large = bench.store.put_bytes(b"large")
+    program.say(Goodbye())
+    answer(bench, agent, program, *attempts, stored=(large,))
     assert not bench.store.has(large)
 
 
