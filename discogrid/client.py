@@ -297,7 +297,8 @@ class AsyncClient:
 
     async def blob(self, digest: Digest, size: int, store: BlobStore) -> Path:
         """A blob of a job, verified."""
-        return await self._session.blobs(store).get(digest, size)
+        await self._session.blobs(store).get(digest, size)
+        return store.path(digest)
 
     async def _results(self, job: JobId, wanted: list[int]) -> list[Result]:
         reply = await self._session.ask(

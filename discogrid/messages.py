@@ -502,6 +502,7 @@ class OfferBlob(Message, frozen=True, kw_only=True, tag="offer-blob"):
 
     digest: Digest
     size: int
+    passing: bool = False  # needed once, and soon: it may lie in memory
 
 
 class WantChunks(Message, frozen=True, kw_only=True, tag="want-chunks"):

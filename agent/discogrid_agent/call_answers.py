@@ -12,7 +12,8 @@ from discogrid.answers import Answer, TaskAnswers
 from discogrid.archive import ArchiveWriter
 from discogrid.batches import Batch, Chunk
 from discogrid.blobs import digest_of
-from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
+from discogrid.calls.frames import Call, LargeCall, Part, Raised, Returned, Stored
+from discogrid.pieces import Pieces
 from discogrid.types import Attempt, Digest, FileRef, Limits, Outcome, SandboxLevel
 from discogrid_agent.call_floor import LOG_BYTES_MAX, Answered
 from discogrid_agent.call_worker import Answer as WorkersAnswer
@@ -55,7 +56,7 @@ class Packed(Mapping[int, bytes]):
         return len(self._files)
 
 
-def calls_of(tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], bytes]) -> list[Call]:
+def calls_of(tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], bytes | Pieces]) -> list[Call]:
     """All calls of some tasks, those with large arguments filled in from their blobs."""
     calls: list[Call] = []
     for _, cargo in tasks:
@@ -65,8 +66,14 @@ def calls_of(tasks: Sequence[tuple[Attempt, Cargo]], read: Callable[[Digest], by
             continue
         for place, call in enumerate(chunk.calls):
             file = chunk.large.get(place)
-            calls.append(call if file is None else structs.replace(call, arguments=read(file.digest)))
+            calls.append(call if file is None else _with(call, read(file.digest)))
     return calls
+
+
+def _with(call: Call, arguments: bytes | Pieces) -> Call:
+    if isinstance(arguments, bytes):
+        return structs.replace(call, arguments=arguments)
+    return LargeCall(call.number, call.function, b"", call.count, parts=arguments)
 
 
 def answers_of(chunk: Chunk, answers: Sequence[WorkersAnswer], start: int) -> Sequence[WorkersAnswer]:

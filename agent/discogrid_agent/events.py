@@ -244,9 +244,13 @@ class SendGoodbye(Order, frozen=True):
 
 
 class Fetch(Order, frozen=True):
-    """Get the blob from the grid, verify it and pin it; answer with BlobReady or BlobFailed."""
+    """Get the blob from the grid, verify it and pin it; answer with BlobReady or BlobFailed.
+
+    `passing`: only one task needs it, and soon.
+    """
 
     file: FileRef
+    passing: bool = False
 
 
 class StopFetch(Order, frozen=True):

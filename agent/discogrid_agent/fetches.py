@@ -26,6 +26,7 @@ class _State(Enum):
 @dataclass(slots=True)
 class _Blob:
     file: FileRef
+    passing: bool
     state: _State = _State.WANTED
     tries: int = 0
     due: float = 0.0
@@ -40,11 +41,11 @@ class Fetches:
         self._wanted: dict[Digest, None] = {}  # in the order of their first need
         self._coming = 0
 
-    def need(self, file: FileRef, user: User) -> bool:
-        """The user needs the blob from now on. True when it is here already."""
+    def need(self, file: FileRef, user: User, *, passing: bool = False) -> bool:
+        """The user needs the blob from now on; `passing`: nobody else will. True when it is here already."""
         blob = self._blobs.get(file.digest)
         if blob is None:
-            blob = self._blobs[file.digest] = _Blob(file)
+            blob = self._blobs[file.digest] = _Blob(file, passing)
             self._wanted[file.digest] = None
         elif blob.state is _State.FAILED:
             blob.state, blob.tries, blob.due = _State.WANTED, 0, 0.0
@@ -112,7 +113,7 @@ class Fetches:
                 del self._wanted[digest]
                 blob.state = _State.COMING
                 self._coming += 1
-                actions.append(Fetch(blob.file))
+                actions.append(Fetch(blob.file, blob.passing))
         return actions
 
     def deadline(self) -> float | None:

@@ -316,7 +316,8 @@ class Machine:
         kept = cargo is not None and all(map(self._fetches.here, job.keeps))  # by the job, to its end
         kept_by_all = () if kept else job.shared
         files = {ref.digest: ref for ref in (*kept_by_all, *([file] if file else []), *more)}
-        here = [self._fetches.need(ref, attempt) for ref in files.values()]
+        own = {ref.digest for ref in more}
+        here = [self._fetches.need(ref, attempt, passing=ref.digest in own) for ref in files.values()]
         self._work[attempt] = _Work(job, file, cargo, list(files), here.count(False))
 
     def _on_blob(self, digest: Digest) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import zmq
 
@@ -210,11 +209,11 @@ class PeerBlobs:
         finally:
             client.close()
 
-    async def _moving(self, client: BlobClient, file: FileRef) -> Path:
+    async def _moving(self, client: BlobClient, file: FileRef) -> None:
         """Get the blob, and let the coordinator know as long as it moves on."""
         telling = self._loop.create_task(self._tell_progress(client, file.digest))
         try:
-            return await client.get(file.digest, file.size)
+            await client.get(file.digest, file.size)
         finally:
             telling.cancel()
 

@@ -55,6 +55,7 @@ from discogrid.messages import (
     TasksReturned,
     Welcome,
 )
+from discogrid.pieces import Pieces
 from discogrid.silence import Silence, rhythm
 from discogrid.transfer import BlobClient, dial_blobs
 from discogrid.trust.roster import Roster
@@ -465,11 +466,11 @@ class Service:
             case events.SendGoodbye():
                 self._reports.flush()
                 self._channel.send(Goodbye())
-            case events.Fetch(file):
+            case events.Fetch(file, passing):
                 if self._small.get(file.digest) is not None:
                     self._loop.call_soon(self._tell, events.BlobReady(file.digest))
                 else:
-                    self._fetching[file.digest] = self._spawn(self._fetch(file))
+                    self._fetching[file.digest] = self._spawn(self._fetch(file, passing=passing))
             case events.StopFetch(digest):
                 if fetching := self._fetching.pop(digest, None):
                     fetching.cancel()
@@ -566,14 +567,14 @@ class Service:
             self._store.put_bytes(small, digest)
         return self._store.path(digest)
 
-    async def _fetch(self, file: FileRef) -> None:
+    async def _fetch(self, file: FileRef, *, passing: bool) -> None:
         try:
             self._store.pin(file.digest, f"fetch:{file.digest}")
             if not self._store.has(file.digest):
-                if self._peer_blobs is not None:
+                if self._peer_blobs is not None and not passing:
                     await self._peer_blobs.get(file, self._coordinators_blobs)
                 else:
-                    await self._coordinators_blobs().get(file.digest, file.size)
+                    await self._coordinators_blobs().get(file.digest, file.size, passing=passing)
         except (DiscogridError, OSError) as error:
             self._fetching.pop(file.digest, None)
             reason = error.what if isinstance(error, DiscogridError) else f"it cannot be kept here: {error}"
@@ -635,9 +636,9 @@ class Service:
         try:
             scene = await self._scene(start, owned)
             if any(cargo.chunk.large for _, cargo in tasks):
-                calls = await asyncio.to_thread(calls_of, tasks, self._content)
+                calls = await asyncio.to_thread(calls_of, tasks, self._arguments)
             else:
-                calls = calls_of(tasks, self._content)
+                calls = calls_of(tasks, self._arguments)
             answered = await self._call_floor.run(attempts, scene, Packed(tasks, self._content), calls)
         except asyncio.CancelledError:
             if self._exited.is_set():
@@ -685,7 +686,7 @@ class Service:
                 all_s += seconds
                 continue
             for digest, content in blobs.items():
-                self._store.keep(content, digest)
+                self._store.keep(content, digest, passing=True)
                 self._store.pin(digest, f"answer:{attempt}")
             self._tell(events.AttemptEnded(attempt, Outcome.SUCCEEDED, result=result))
         if gone:
@@ -747,8 +748,15 @@ class Service:
 
     def _content(self, digest: Digest) -> bytes:
         """A blob that was fetched."""
-        small = self._small.get(digest)
-        return self._store.path(digest).read_bytes() if small is None else small
+        source = self._source(digest)
+        return source.read_bytes() if isinstance(source, Path) else source
+
+    def _arguments(self, digest: Digest) -> bytes | Pieces:
+        """A blob that was fetched for one task, and passes."""
+        if (small := self._small.get(digest)) is not None:
+            return small
+        source = self._store.source(digest)
+        return source.read_bytes() if isinstance(source, Path) else source
 
     def _logs(self, attempt: Attempt) -> dict[str, LogKeeper]:
         return self._runner.logs(attempt) or self._call_floor.logs(attempt)
@@ -846,8 +854,9 @@ class Service:
     async def _deliver_answers(self, attempt: Attempt, result: CallResult) -> None:
         try:
             for digest in result.stored:
-                path = self._store.path(digest)
-                await self._coordinators_blobs().put(path, digest, path.stat().st_size)
+                source, size = self._store.source(digest), self._store.size(digest)
+                assert size is not None, "it has just been seen"
+                await self._coordinators_blobs().put(source, digest, size, passing=True)
         except (DiscogridError, OSError) as error:
             self._tell(events.SendFailed(attempt, str(error)))
             return

@@ -1,5 +1,7 @@
 """A folder of blobs: bounded in bytes, least recently used first to go, what a job needs pinned.
 
+What is said to be `passing` lies in memory as long as there is room, and becomes a file when somebody wants one.
+
 A blob appears whole or not at all, by a rename. That does not survive a power cut unless `sync` waited for the disk:
 what is found after another boot is proven again at its first use. Pins live in memory: after a restart they are set
 again before anything is written.
@@ -15,8 +17,10 @@ from pathlib import Path
 
 from discogrid.blobs.digests import READ_BYTES, digest_of, is_digest, short, tagged
 from discogrid.blobs.disk import sync_files, sync_folder
-from discogrid.blobs.incoming import Incoming, abandoned
+from discogrid.blobs.incoming import Incoming, PartFile, abandoned
+from discogrid.blobs.passing import PASSING_BYTES_MAX, Gathered, Passing
 from discogrid.errors import BlobError, IntegrityError
+from discogrid.pieces import Pieces
 from discogrid.types import GIB, MIB, Digest
 
 CAPACITY_BYTES = 64 * GIB
@@ -29,9 +33,17 @@ class BlobStore:
     """A folder of blobs of one process; its methods may be called from several threads."""
 
     def __init__(
-        self, folder: Path, capacity_bytes: int = CAPACITY_BYTES, *, free_floor_bytes: int = FREE_FLOOR_BYTES
+        self,
+        folder: Path,
+        capacity_bytes: int = CAPACITY_BYTES,
+        *,
+        free_floor_bytes: int = FREE_FLOOR_BYTES,
+        passing_bytes: int = PASSING_BYTES_MAX,
     ) -> None:
-        """Open or make the folder (only its user may enter) and sweep what a crash left half-written."""
+        """Open or make the folder (only its user may enter) and sweep what a crash left half-written.
+
+        At most `passing_bytes` lie in memory.
+        """
         self.folder = folder
         self._root = os.fspath(folder)
         self.capacity_bytes = capacity_bytes
@@ -41,6 +53,7 @@ class BlobStore:
         self._pins: dict[Digest, str | set[str]] = {}  # of a million blobs, nearly each has one owner
         self._owned: dict[str, list[Digest]] = {}
         self._synced: set[Digest] = set()  # known to be on the disk
+        self._passing = Passing(passing_bytes)
         (folder / INCOMING).mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         for left in (folder / INCOMING).iterdir():
@@ -52,7 +65,7 @@ class BlobStore:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all blobs that are here."""
+        """Bytes of all blobs that are here as files."""
         return self._used
 
     def has(self, digest: Digest) -> bool:
@@ -61,6 +74,8 @@ class BlobStore:
 
     def size(self, digest: Digest) -> int | None:
         """The blob's size in bytes, None when it is not here."""
+        if (pieces := self._passing.get(digest)) is not None:
+            return pieces.size
         self._prove(digest)
         try:
             size = os.stat(self._place(digest)).st_size
@@ -72,6 +87,7 @@ class BlobStore:
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies, to be read only; BlobError when it is not here. Counts as a use."""
+        self._to_disk(digest)
         self._prove(digest)
         path = Path(self._place(digest))
         try:
@@ -84,8 +100,19 @@ class BlobStore:
             self._sizes[digest] = size  # at the end: the last to be evicted
         return path
 
+    def use(self, digest: Digest) -> None:
+        """It is used: among those that need not stay it will be one of the last to go. BlobError when it is not here."""
+        if self._passing.get(digest) is None:
+            self.path(digest)
+
+    def source(self, digest: Digest) -> Path | Pieces:
+        """The blob where it lies: its file, to be read only, or its bytes. BlobError when it is not here."""
+        return self._passing.get(digest) or self.path(digest)
+
     def read(self, digest: Digest, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` on; BlobError when the blob is not here."""
+        if (pieces := self._passing.get(digest)) is not None:
+            return pieces.read(offset, length)
         try:
             with open(self._place(digest), "rb", buffering=0) as file:
                 file.seek(offset)
@@ -95,6 +122,7 @@ class BlobStore:
 
     def verify(self, digest: Digest) -> Path:
         """Where the blob lies, its content proven again; a damaged one is removed and IntegrityError raised."""
+        self._to_disk(digest)
         path = Path(self._place(digest))
         try:
             sound = digest_of(path) == digest
@@ -111,21 +139,18 @@ class BlobStore:
             )
         return self.path(digest)
 
-    def put_bytes(self, content: bytes, digest: Digest | None = None) -> Digest:
+    def put_bytes(self, content: bytes, digest: Digest | None = None, *, passing: bool = False) -> Digest:
         """Keep bytes; BlobError when they are not what `digest` says or do not fit."""
         found = digest_of(content)
         if digest is not None and digest != found:
             raise BlobError(f"the bytes of {short(digest)} are others than promised")
-        if not self.has(found):
-            with self.begin(found, len(content)) as incoming:
-                incoming.append(content)
-                incoming.finish()
+        self.keep(content, found, passing=passing)
         return found
 
-    def keep(self, content: bytes, digest: Digest) -> None:
-        """Keep bytes of our own making, whose digest is believed; BlobError when they do not fit."""
+    def keep(self, content: bytes, digest: Digest, *, passing: bool = False) -> None:
+        """Keep bytes whose digest this process has made and is believed; BlobError when they do not fit."""
         if not self.has(digest):
-            with self.begin(digest, len(content), believed=True) as incoming:
+            with self.begin(digest, len(content), believed=True, passing=passing) as incoming:
                 incoming.append(content)
                 incoming.finish()
 
@@ -148,18 +173,22 @@ class BlobStore:
             incoming.finish()
         return expected
 
-    def begin(self, digest: Digest, size: int, *, believed: bool = False) -> Incoming:
+    def begin(self, digest: Digest, size: int, *, believed: bool = False, passing: bool = False) -> Incoming:
         """Receive a blob piece by piece; BlobError when `size` bytes do not fit beside what is pinned.
 
-        `believed`: it comes from this very process, which has made its digest.
+        `believed`: it comes from this very process, which has made its digest. `passing`: it is needed once, and soon.
         """
         place = Path(self._place(digest))
         if size < 0:
             raise BlobError(f"a blob of {size} bytes cannot be")
+        if passing and self._reserve_memory(size):
+            gathered = Gathered()
+            settled = partial(self._settled, digest, size, gathered)
+            return Incoming(gathered, digest, size, settled, believed=believed)
         self._reserve(size)
         try:
-            ended = partial(self._ended, digest, size)
-            return Incoming(self.folder / INCOMING, place, digest, size, ended, believed=believed)
+            bed = PartFile(self.folder / INCOMING, place)
+            return Incoming(bed, digest, size, partial(self._ended, digest, size), believed=believed)
         except BaseException:
             self._release(size)
             raise
@@ -179,7 +208,10 @@ class BlobStore:
             self._owned.setdefault(owner, []).append(digest)
 
     def unpin(self, owner: str, *, remove: bool = False) -> None:
-        """The owner needs none of its blobs any more; `remove` deletes at once those that nobody else pins."""
+        """The owner needs none of its blobs any more.
+
+        `remove` deletes at once those that nobody else pins; of those that lie in memory none stays.
+        """
         with self._lock:
             for digest in self._owned.pop(owner, ()):
                 owners = self._pins[digest]
@@ -190,6 +222,8 @@ class BlobStore:
                 del self._pins[digest]
                 if remove:
                     self.remove(digest)
+                else:
+                    self._passing.drop(digest)
 
     def pinned_by(self, digest: Digest) -> frozenset[str]:
         """Who needs the blob."""
@@ -206,12 +240,16 @@ class BlobStore:
         with self._lock:
             if digest in self._pins:
                 return False
+            self._passing.drop(digest)
             Path(self._place(digest)).unlink(missing_ok=True)
             self._forget(digest)
             return True
 
     def sync(self, digests: Iterable[Digest]) -> None:
         """Wait until the disk has these blobs, each once; BlobError when one is not here, OSError of the disk."""
+        digests = list(digests)
+        for digest in digests:
+            self._to_disk(digest)
         with self._lock:
             wanted = {digest: Path(self._place(digest)) for digest in digests if digest not in self._synced}
         if not wanted:
@@ -258,6 +296,41 @@ class BlobStore:
             raise
         self._ended(digest, size, True)
         return digest
+
+    def _to_disk(self, digest: Digest) -> None:
+        """What lies in memory becomes a file; BlobError when there is no room for it."""
+        if self._passing.get(digest) is None:
+            return
+        with self._lock:
+            if (pieces := self._passing.get(digest)) is None:
+                return
+            with self.begin(digest, pieces.size, believed=True) as incoming:
+                for piece in pieces.pieces():
+                    incoming.append(piece)
+                incoming.finish()
+            self._passing.drop(digest)
+
+    def _reserve_memory(self, size: int) -> bool:
+        """Whether there is room in memory; what nobody needs there makes some, oldest first, and becomes files."""
+        with self._lock:
+            if self._passing.reserve(size):
+                return True
+            if size > self._passing.bytes_max:
+                return False
+            for digest in self._passing:
+                if digest not in self._pins:
+                    self._to_disk(digest)
+                    if self._passing.reserve(size):
+                        return True
+            return False
+
+    def _settled(self, digest: Digest, size: int, gathered: Gathered, arrived: bool) -> None:
+        """What was reserved in memory is the blob's own, or free again."""
+        with self._lock:
+            if arrived:
+                self._passing.add(digest, gathered.pieces)
+            else:
+                self._passing.release(size)
 
     def _reserve(self, size: int) -> None:
         with self._lock:

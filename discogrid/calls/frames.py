@@ -12,6 +12,7 @@ import msgspec
 
 from discogrid.calls.parts import Parts, joined
 from discogrid.errors import WireError
+from discogrid.pieces import Pieces
 from discogrid.types import Digest
 
 FRAME_BYTES_MAX = 512 << 20  # of what a worker is told, whose arguments are the caller's own
@@ -51,7 +52,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
 class LargeCall(Call, frozen=True, kw_only=True):
     """One whose arguments are `parts` instead, and do not travel like that. See `whole`."""
 
-    parts: Parts
+    parts: Parts | Pieces
 
 
 class LaidCall(msgspec.Struct, frozen=True, array_like=True, tag="laid call"):

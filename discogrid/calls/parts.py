@@ -1,6 +1,6 @@
 """Large values beside what holds them: a head, and bodies that nothing has to go through, copy or look into.
 
-What is packed is a flat `bytes`, or `Parts`. As bytes these are LOOSE, the length of the head, how many bodies there are, how
+What is packed is a flat `bytes`, `Parts`, or the `Pieces` in which it came. As bytes parts are LOOSE, the length of the head, how many bodies there are, how
 long each is, the head, the bodies. No two bodies lie at one place, and no byte is of none: a small content never becomes a
 large value.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from discogrid.errors import WireError
+from discogrid.pieces import Pieces
 
 BODY_BYTES_MIN = 64 << 10  # what is smaller stays in the head
 BODIES_MAX = 512  # of one content
@@ -43,21 +44,22 @@ class Parts:
 
 
 Packed = bytes | Parts
+Come = Packed | Pieces  # packed elsewhere, maybe
 
 
-def size_of(packed: Packed) -> int:
+def size_of(packed: Come) -> int:
     """Of its bytes."""
-    return packed.size if isinstance(packed, Parts) else len(packed)
+    return len(packed) if isinstance(packed, bytes) else packed.size
 
 
-def pieces_of(packed: Packed) -> list[Buffer]:
+def pieces_of(packed: Come) -> Sequence[Buffer]:
     """Its bytes, one after the other."""
-    return packed.pieces() if isinstance(packed, Parts) else [packed]
+    return [packed] if isinstance(packed, bytes) else packed.pieces()
 
 
-def joined(packed: Packed) -> bytes:
+def joined(packed: Come) -> bytes:
     """Its bytes as one."""
-    return b"".join(packed.pieces()) if isinstance(packed, Parts) else packed
+    return packed if isinstance(packed, bytes) else b"".join(packed.pieces())
 
 
 class Aside:
@@ -93,23 +95,6 @@ class Content(Protocol):
 
     def fill(self, start: int, target: bytearray) -> None:
         """As many of them as the target has room for."""
-
-
-class Here:
-    """Content in this process's memory."""
-
-    def __init__(self, raw: bytes) -> None:
-        """This."""
-        self._raw = memoryview(raw)
-        self.size = len(raw)
-
-    def read(self, start: int, size: int) -> bytes:
-        """See Content."""
-        return bytes(self._raw[start : start + size])
-
-    def fill(self, start: int, target: bytearray) -> None:
-        """See Content."""
-        target[:] = self._raw[start : start + len(target)]
 
 
 class InFile:
@@ -151,7 +136,7 @@ def opened(content: bytes | Content) -> tuple[bytes, list[Body]]:
     if isinstance(content, bytes):
         if content[:1] != LOOSE:
             return content, []
-        content = Here(content)
+        content = Pieces(content)
     elif content.read(0, 1) != LOOSE:
         return content.read(0, content.size), []
     if content.size < _COUNTS.size:

@@ -7,8 +7,9 @@ Who reads does not trust who writes: nothing of it is mapped, and what is not th
 
 import os
 from collections import deque
+from collections.abc import Sequence
 
-from discogrid.calls.parts import Buffer, Packed, pieces_of, size_of
+from discogrid.calls.parts import Buffer, Come, pieces_of, size_of
 from discogrid.errors import WireError
 
 TRAY_BYTES_MAX = 128 << 20  # that lie on one; a larger thing lies there alone
@@ -39,7 +40,7 @@ class Tray:
         self._lying: deque[tuple[int, int]] = deque()  # from, to
         self._bytes = 0  # of the file
 
-    def put(self, packed: Packed) -> tuple[int, int] | None:
+    def put(self, packed: Come) -> tuple[int, int] | None:
         """Where it lies, and of how many bytes it is; None when there is no room for it now."""
         size = size_of(packed)
         start = self._room(size)
@@ -70,7 +71,7 @@ class Tray:
             start = end
         return start if not start or start + size <= TRAY_BYTES_MAX else None
 
-    def _write(self, pieces: list[Buffer], start: int) -> None:
+    def _write(self, pieces: Sequence[Buffer], start: int) -> None:
         for at in range(0, len(pieces), PIECES_MAX):
             left = [memoryview(piece) for piece in pieces[at : at + PIECES_MAX]]
             while left:

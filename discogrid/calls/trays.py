@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from discogrid.calls.frames import Call, Calls, Laid, LaidCall, LargeCall, Taken, whole
-from discogrid.calls.parts import Packed, size_of
+from discogrid.calls.parts import Come, size_of
 from discogrid.calls.tray import LAID_BYTES_MIN, Lying, Tray, make_tray
 
 
@@ -65,7 +65,7 @@ class Trays:
             os.close(descriptor)
 
     def _lay(self, call: Call) -> LaidCall | None:
-        packed: Packed = call.parts if isinstance(call, LargeCall) else call.arguments
+        packed: Come = call.parts if isinstance(call, LargeCall) else call.arguments
         if self._arguments is None or call.count or size_of(packed) < LAID_BYTES_MIN:
             return None
         place = self._arguments.put(packed)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -391,7 +391,13 @@ class CallSession:
         }
         riders = pack_small(sent.batch.blobs(), lambda file: content[file.digest])
         try:
-            await self._ask(lambda request: AddCalls(request=request, job=run.id), payload, riders, content)
+            await self._ask(
+                lambda request: AddCalls(request=request, job=run.id),
+                payload,
+                riders,
+                content,
+                passing=sent.blobs.keys(),
+            )
         except JobGone:
             run.behind = True
             self.greeted()
@@ -410,8 +416,10 @@ class CallSession:
         payload: Sequence[bytes],
         riders: bytes,
         content: dict[Digest, bytes],
+        *,
+        passing: Collection[Digest] = (),
     ) -> Received:
-        """The answer to what needs blobs, once the coordinator has them."""
+        """The answer to what needs blobs, once the coordinator has them; those of `passing` are needed once, and soon."""
         while True:
             reply = await self._session.ask(build, *payload, riders)
             if not isinstance(reply.message, BlobsMissing):
@@ -424,7 +432,8 @@ class CallSession:
             blobs = self._session.blobs(None)
             async with asyncio.TaskGroup() as group:
                 for digest in missing:
-                    group.create_task(blobs.put(content[digest], digest, len(content[digest])))
+                    one = content[digest]
+                    group.create_task(blobs.put(one, digest, len(one), passing=digest in passing))
 
     # -- jobs
 

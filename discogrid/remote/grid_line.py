@@ -23,8 +23,8 @@ from discogrid.bundle import Manifest
 from discogrid.calls import exceptions
 from discogrid.calls.dispatch import Answer, Lies
 from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
-from discogrid.calls.parts import InFile
-from discogrid.errors import CallLost, DiscogridError
+from discogrid.calls.parts import Content, InFile
+from discogrid.errors import BlobError, CallLost, DiscogridError
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
 from discogrid.session import Session
@@ -257,16 +257,19 @@ class GridLine:
         self, answers: Answers, large: dict[Digest, int], job: JobId, agent: str, then: Callable[[], object]
     ) -> None:
         """Bring large answers home; what does not come is an error of its own call."""
-        content: dict[Digest, InFile | DiscogridError] = {}
+        content: dict[Digest, Content | DiscogridError] = {}
         store = self._large_answers()
         blobs = self._session.blobs(store)
 
         async def fetch(digest: Digest, size: int) -> None:
             try:
                 while digest not in content:
-                    path = await blobs.get(digest, size)
-                    with contextlib.suppress(FileNotFoundError):  # an equal answer was delivered just now
-                        content[digest] = InFile(path)
+                    await blobs.get(digest, size, passing=True)
+                    with contextlib.suppress(
+                        BlobError, FileNotFoundError
+                    ):  # an equal one was delivered just now
+                        source = store.source(digest)
+                        content[digest] = InFile(source) if isinstance(source, Path) else source
             except (DiscogridError, OSError) as error:
                 content[digest] = CallLost(
                     f"the {size} bytes that a call returned did not come from the coordinator: {error}"
@@ -296,7 +299,7 @@ class GridLine:
     def _bring(
         self,
         answers: Answers,
-        content: dict[Digest, InFile | DiscogridError],
+        content: dict[Digest, Content | DiscogridError],
         job: JobId,
         agent: str,
         then: Callable[[], object],
@@ -308,11 +311,11 @@ class GridLine:
             for digest, file in content.items():
                 if isinstance(file, InFile):
                     file.close()
-                    self._in_loop(partial(self._large_answers().remove, digest))
+                self._in_loop(partial(self._large_answers().remove, digest))
         self._in_loop(then)
 
     def _deliver(
-        self, answers: Answers, content: dict[Digest, InFile | DiscogridError], job: JobId, agent: str
+        self, answers: Answers, content: dict[Digest, Content | DiscogridError], job: JobId, agent: str
     ) -> None:
         member = self._grid.roster.member(answers.body.agent)
         mine = answers.body.agent == self._grid.identity.id
@@ -344,7 +347,7 @@ def _blob_of(answer: Returned | Raised | Part | Stored) -> tuple[Digest, int] | 
 
 
 def _at_home(
-    answer: Returned | Raised | Part | Stored, content: dict[Digest, InFile | DiscogridError]
+    answer: Returned | Raised | Part | Stored, content: dict[Digest, Content | DiscogridError]
 ) -> Answer:
     where = _blob_of(answer)
     found = None if where is None else content[where[0]]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import zmq
 
@@ -18,6 +18,7 @@ from discogrid.blobs import BlobStore
 from discogrid.channel import Channel, Received
 from discogrid.errors import BlobError, BlobRefusal, DiscogridError, IntegrityError
 from discogrid.messages import BlobChunk, BlobRefused, BlobStored, WantChunks
+from discogrid.pieces import Pieces
 from discogrid.transfer.moves import Get, Put
 from discogrid.transport import BLOB_FRAME_BYTES_MAX, CurveKeys, Delivery, Link, dial
 from discogrid.types import Digest
@@ -29,8 +30,6 @@ TICK_S = 0.25  # how often silence is looked for
 QUEUE_FULL_S = 0.05  # until a message that the socket did not take is tried again
 
 log: Final = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class _Turn:
 class _Shared:
     """One transfer that several callers wait for."""
 
-    task: asyncio.Task[Path]
+    task: asyncio.Task[None]
     waiting: int = 0
 
 
@@ -87,20 +86,21 @@ class BlobClient:
         self._closed = False
         self._channel = Channel(open_link, self._receive)
 
-    async def get(self, digest: Digest, size: int) -> Path:
-        """Where the blob lies in the store once it is whole and verified; BlobError when it cannot be had.
+    async def get(self, digest: Digest, size: int, *, passing: bool = False) -> None:
+        """Have the blob in the store, whole and verified; BlobError when it cannot be had.
 
-        Several callers of one blob share one transfer.
+        Several callers of one blob share one transfer. `passing`: it is needed once, and soon.
         """
         assert self._store is not None, "a client without a store cannot get"
         if self._store.has(digest):
-            return self._store.path(digest)
+            self._store.use(digest)
+            return
         if (shared := self._getting.get(digest)) is None:
-            task = self._loop.create_task(self._get(digest, size, self._store))
+            task = self._loop.create_task(self._get(digest, size, self._store, passing=passing))
             shared = self._getting[digest] = _Shared(task)
         shared.waiting += 1
         try:
-            return await asyncio.shield(shared.task)
+            await asyncio.shield(shared.task)
         finally:
             shared.waiting -= 1
             if not shared.waiting:
@@ -108,14 +108,19 @@ class BlobClient:
                 del self._getting[digest]
                 shared.task.cancel()
 
-    async def put(self, source: Path | bytes, digest: Digest, size: int) -> None:
-        """Returns when the server has the blob, whole and verified; BlobError when it cannot or will not."""
+    async def put(
+        self, source: Path | bytes | Pieces, digest: Digest, size: int, *, passing: bool = False
+    ) -> None:
+        """Returns when the server has the blob, whole and verified; BlobError when it cannot or will not.
+
+        `passing`: it is needed once, and soon.
+        """
         async with self._gate:
             try:
-                move = Put(source, digest, size)
+                move = Put(source, digest, size, passing=passing)
             except OSError as error:
                 raise BlobError(f"{source!s:.200} cannot be read", why=str(error)) from None
-            await self._finished(move, move.done)
+            await self._finished(move)
 
     def received(self, digest: Digest) -> int:
         """Bytes that have come of a blob that is on its way in."""
@@ -138,12 +143,12 @@ class BlobClient:
             self._fail(turn.move, BlobError("the connection for blobs was closed"))
         self._channel.close()
 
-    async def _get(self, digest: Digest, size: int, store: BlobStore) -> Path:
+    async def _get(self, digest: Digest, size: int, store: BlobStore, *, passing: bool) -> None:
         async with self._gate:
-            move = Get(digest, size, store)
-            return await self._finished(move, move.done)
+            move = Get(digest, size, store, passing=passing)
+            await self._finished(move)
 
-    async def _finished(self, move: Get | Put, done: asyncio.Future[T]) -> T:
+    async def _finished(self, move: Get | Put) -> None:
         """Give a move its turns until it is done."""
         if self._closed:
             move.end()
@@ -154,7 +159,7 @@ class BlobClient:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
         self._pump()
         try:
-            return await done
+            await move.done
         finally:
             self._round.remove(turn)
             move.end()

@@ -5,14 +5,15 @@ other side has been silent.
 """
 
 import asyncio
-import io
 import os
 from collections import deque
 from pathlib import Path
+from typing import assert_never
 
 from discogrid.blobs import BlobStore, Incoming
 from discogrid.errors import BlobError
 from discogrid.messages import BlobChunk, GetBlob, Message, OfferBlob, WantChunks
+from discogrid.pieces import Pieces
 from discogrid.transfer.chunks import CHUNK_BYTES, CREDIT_CHUNKS, chunk_length
 from discogrid.types import Digest
 
@@ -20,11 +21,12 @@ from discogrid.types import Digest
 class Get:
     """A blob that comes in."""
 
-    def __init__(self, digest: Digest, size: int, store: BlobStore) -> None:
-        """Nothing is asked for yet."""
+    def __init__(self, digest: Digest, size: int, store: BlobStore, *, passing: bool = False) -> None:
+        """Nothing is asked for yet. `passing` is for the store."""
         self.digest = digest
         self.size = size
-        self.done: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._passing = passing
         self._store = store
         self._incoming: Incoming | None = None
         self._asked: set[int] = set()  # offsets of chunks that are on their way
@@ -70,10 +72,11 @@ class Get:
                 why="The other side has another file, or does not speak this protocol.",
             )
         if self._incoming is None:
-            self._incoming = self._store.begin(self.digest, self.size)
+            self._incoming = self._store.begin(self.digest, self.size, passing=self._passing)
         self._incoming.append(content)
         if self._incoming.received == self.size:
-            self.done.set_result(self._incoming.finish())
+            self._incoming.finish()
+            self.done.set_result(None)
         self._next = max(self._next, self._incoming.received)  # answers from before a restart count too
         return True
 
@@ -91,18 +94,24 @@ class Get:
 class Put:
     """A blob that goes out. One that fits into a chunk travels with its offer."""
 
-    def __init__(self, source: Path | bytes, digest: Digest, size: int) -> None:
-        """Open the source; InputError, OSError or BlobError when it is not `size` bytes that can be read."""
+    def __init__(
+        self, source: Path | bytes | Pieces, digest: Digest, size: int, *, passing: bool = False
+    ) -> None:
+        """Open the source; InputError, OSError or BlobError when it is not `size` bytes that can be read.
+
+        `passing` is for the store on the other side.
+        """
         self.digest = digest
         self.size = size
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb", buffering=0)  # noqa: SIM115
+        self._passing = passing
+        self._source = _opened(source)
         self._offered = False
         self._granted: deque[int] = deque()  # offsets that may be sent
         self._furthest = 0  # the highest offset the other side has spoken of
         self.in_flight: int = 0
-        if self._file.seek(0, os.SEEK_END) != size:
-            self._file.close()
+        if self._source.size != size:
+            self.end()
             raise self._changed()
 
     @property
@@ -114,7 +123,7 @@ class Put:
         """What to send next; BlobError when the source has changed."""
         if not self._offered:
             inline = [self._read(0, self.size)] if self.size <= CHUNK_BYTES else []
-            return OfferBlob(digest=self.digest, size=self.size), inline
+            return OfferBlob(digest=self.digest, size=self.size, passing=self._passing), inline
         offset = self._granted[0]
         chunk = self._read(offset, chunk_length(self.size, offset))
         return BlobChunk(digest=self.digest, offset=offset, size=self.size), [chunk]
@@ -143,11 +152,11 @@ class Put:
 
     def end(self) -> None:
         """Close the source."""
-        self._file.close()
+        if isinstance(self._source, _File):
+            self._source.close()
 
     def _read(self, offset: int, length: int) -> bytes:
-        self._file.seek(offset)
-        content = self._file.read(length)
+        content = self._source.read(offset, length)
         if len(content) != length:
             raise self._changed()
         return content
@@ -158,3 +167,33 @@ class Put:
             why="It was changed after it was read first.",
             fix="Submit again when nothing writes to it any more.",
         )
+
+
+class _File:
+    """Bytes of a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; OSError."""
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self.size = self._file.seek(0, os.SEEK_END)
+
+    def read(self, start: int, size: int) -> bytes:
+        """As many of them as are there."""
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        """It is read no more."""
+        self._file.close()
+
+
+def _opened(source: Path | bytes | Pieces) -> _File | Pieces:
+    match source:
+        case Path():
+            return _File(source)
+        case bytes():
+            return Pieces(source)
+        case Pieces():
+            return source
+        case _:
+            assert_never(source)

@@ -117,7 +117,7 @@ class BlobServer:
         if self._sending is not None and not self._sending.take(received.sender, digest, self._loop.time()):
             raise BlobError("too many blobs are sent from here already")
         if asked.offset == 0:
-            self._store.path(digest)  # counts as a use
+            self._store.use(digest)
         for number in range(min(asked.count, CREDIT_CHUNKS)):
             offset = asked.offset + number * CHUNK_BYTES
             if (length := chunk_length(size, offset)) < 0:
@@ -139,9 +139,9 @@ class BlobServer:
             content = received.payload[0] if received.payload else b""
             if len(content) != size:
                 raise BlobError(f"an offer of {size} bytes came with {len(content)}")
-            self._store.put_bytes(content, digest)
+            self._store.put_bytes(content, digest, passing=offer.passing)
             self._reply(received, BlobStored(digest=digest))
-        elif (upload := self._upload_of(received, digest, size)) is None:
+        elif (upload := self._upload_of(received, offer)) is None:
             self._reply(received, WantChunks(digest=digest, offset=0, count=0))  # not now: offer it again
         elif upload.route != received.route:
             self._reply(received, WantChunks(digest=digest, offset=upload.incoming.received, count=0))
@@ -150,13 +150,14 @@ class BlobServer:
             upload.granted = start + CREDIT_CHUNKS * CHUNK_BYTES
             self._reply(received, WantChunks(digest=digest, offset=start, count=CREDIT_CHUNKS))
 
-    def _upload_of(self, received: Received, digest: Digest, size: int) -> _Upload | None:
+    def _upload_of(self, received: Received, offer: OfferBlob) -> _Upload | None:
         """The peer's upload of this blob, begun if need be; None when too many are open.
 
         Another connection of the peer takes an upload over only when the one before has gone silent: two processes of
         one user may send the same file at once.
         """
         now = self._loop.time()
+        digest, size = offer.digest, offer.size
         key = (received.sender, digest)
         upload = self._uploads.get(key)
         if upload is not None and upload.incoming.size != size:
@@ -166,8 +167,8 @@ class BlobServer:
             of_peer = sum(1 for peer, _ in self._uploads if peer == received.sender)
             if len(self._uploads) >= INCOMING_MAX or of_peer >= INCOMING_PEER_MAX:
                 return None
-            upload = _Upload(self._store.begin(digest, size), received.route, 0, now)
-            self._uploads[key] = upload
+            incoming = self._store.begin(digest, size, passing=offer.passing)
+            upload = self._uploads[key] = _Upload(incoming, received.route, 0, now)
         elif upload.route != received.route and now - upload.heard > TAKEOVER_S:
             upload.route = received.route
         if upload.route == received.route:

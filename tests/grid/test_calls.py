@@ -194,6 +194,17 @@ def test_large_arguments_and_results_arrive(where: dict[str, Any]) -> None:
         assert made.map(len, [b"small", contents[0]]) == [5, len(contents[0])]
 
 
+def test_large_arguments_and_results_are_written_to_no_disk(grid: Machine) -> None:
+    doors = [*grid.home.rglob("blobs/incoming")]
+    assert {door.relative_to(grid.home).parts[0] for door in doors} >= {"agent", "coordinator"}
+    with at(grid), pool(grid="home") as made:
+        contents = [bytes([n]) * (3 << 20) for n in range(4)]
+        made.map(called.turn, [b"small"])  # the function is there, which is kept as a file
+        before = [door.stat().st_mtime_ns for door in doors]
+        made.map(called.turn, contents)
+        assert [door.stat().st_mtime_ns for door in doors] == before  # no file was begun in them
+
+
 def test_large_values_of_odd_sizes_and_kinds_come_back_as_they_were(where: dict[str, Any]) -> None:
     sizes = (1, 65_535, 65_536, 65_537, 262_145, 5_000_003, 40_000_001)
     contents: list[Any] = [os.urandom(size) for size in sizes]

@@ -143,8 +143,8 @@ async def test_what_is_held_is_said_and_served_to_whom_the_coordinator_names_it(
     content, file = await lender.hold()
     assert lender.said == [WantBlob(digest=file.digest), BlobNews(held=(file.digest,))]
     lender.allow(lender.cast.other_agent, file.digest)
-    path = await lender.reader(lender.cast.other_agent).get(file.digest, file.size)
-    assert path.read_bytes() == content
+    await lender.reader(lender.cast.other_agent).get(file.digest, file.size)
+    assert lender.line.store(lender.cast.other_agent.id).path(file.digest).read_bytes() == content
 
 
 async def test_a_small_blob_is_neither_asked_for_nor_told_of(lender: Lender) -> None:

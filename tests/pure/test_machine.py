@@ -548,6 +548,6 @@ def test_functions_that_come_with_calls_are_fetched_once_and_kept_to_the_end_of_
 
 def test_what_a_call_alone_needs_is_dropped_with_it() -> None:
     keeper = working()
-    called(keeper, 0, 1, more="large")
+    assert events.Fetch(file("large"), passing=True) in called(keeper, 0, 1, more="large")
     assert places(keeper.tell(events.BlobReady(file("large").digest))) == [[0]]
     assert events.DropBlobs((file("large").digest,)) in answered(keeper, 0, seconds=1.0)

@@ -13,6 +13,7 @@ import pytest
 
 from discogrid.blobs import BlobStore, digest_of, disk, is_digest
 from discogrid.errors import BlobError, InputError, IntegrityError
+from discogrid.pieces import Pieces
 from discogrid.types import MIB, Digest
 
 EMPTY = Digest("blake3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262")
@@ -159,9 +160,9 @@ def test_a_blob_arrives_in_pieces_and_is_not_there_before_its_end(store: BlobSto
         assert not store.has(digest)
         incoming.append(b"def")
         assert not store.has(digest)
-        path = incoming.finish()
+        incoming.finish()
     assert store.has(digest)
-    assert path.read_bytes() == b"abcdef"
+    assert store.path(digest).read_bytes() == b"abcdef"
     assert parts_in(store) == []
 
 
@@ -447,3 +448,104 @@ def test_very_many_blobs_are_synced_by_one_call_and_a_missing_one_is_named(
 def test_a_disk_that_cannot_be_synced_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         disk._sync_disk_of(tmp_path / "nowhere")
+
+
+# What passes.
+
+
+@pytest.fixture
+def hall(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs", capacity_bytes=1000, free_floor_bytes=0, passing_bytes=100)
+
+
+def lies_in_memory(store: BlobStore, digest: Digest) -> bool:
+    """Whether it does and there is no file of it."""
+    lies = isinstance(store.source(digest), Pieces)
+    assert lies != (store.folder / digest[7:9] / digest[9:]).exists()
+    return lies
+
+
+def pass_by(store: BlobStore, content: bytes) -> Digest:
+    digest = digest_of(content)
+    with store.begin(digest, len(content), passing=True) as incoming:
+        for at in range(0, len(content), 7):
+            incoming.append(content[at : at + 7])
+        assert not store.has(digest)
+        incoming.finish()
+    return digest
+
+
+def test_what_passes_lies_in_memory_and_is_a_blob_like_any_other(hall: BlobStore) -> None:
+    digest = pass_by(hall, b"only passing")
+    assert lies_in_memory(hall, digest)
+    assert parts_in(hall) == []
+    assert (hall.size(digest), hall.used_bytes) == (12, 0)
+    assert hall.read(digest, 5, 4) == b"pass"
+    assert hall.read(digest, 5, 40) == b"passing"
+    hall.use(digest)
+    assert lies_in_memory(hall, digest)
+    own = hall.put_bytes(b"of our own", passing=True)
+    assert lies_in_memory(hall, own)
+    hall.pin(own, "somebody")
+    assert not hall.remove(own)
+    hall.unpin("somebody", remove=True)
+    assert hall.remove(digest)
+    assert not hall.has(digest)
+    assert not hall.has(own)
+    with pytest.raises(BlobError, match="not here"):
+        hall.use(digest)
+
+
+def test_what_passes_becomes_a_file_when_somebody_wants_one(hall: BlobStore) -> None:
+    wanted, synced = pass_by(hall, b"a" * 40), pass_by(hall, b"b" * 40)
+    assert hall.path(wanted).read_bytes() == b"a" * 40
+    hall.sync([synced])
+    assert not lies_in_memory(hall, wanted)
+    assert not lies_in_memory(hall, synced)
+    assert hall.used_bytes == 80
+    assert lies_in_memory(hall, pass_by(hall, b"c" * 100))  # they have left all of their room
+    assert hall.verify(digest_of(b"c" * 100)).exists()
+
+
+def test_damaged_passing_blobs_are_discarded_and_leave_their_room(hall: BlobStore) -> None:
+    for sent in (b"x" * 100, b"x"):
+        incoming = hall.begin(digest_of(b"y" * 100), 100, passing=True)
+        incoming.append(sent)
+        with pytest.raises(BlobError, match="not what its digest says"):
+            incoming.finish()
+    with pytest.raises(BlobError, match="larger than"):
+        hall.begin(digest_of(b"y"), 1, passing=True).append(b"yy")
+    assert lies_in_memory(hall, pass_by(hall, b"y" * 100))
+
+
+def test_where_there_is_no_room_for_what_passes_it_is_a_file(hall: BlobStore) -> None:
+    needed = pass_by(hall, b"a" * 40)
+    hall.pin(needed, "somebody")
+    old, young = pass_by(hall, b"b" * 30), pass_by(hall, b"c" * 30)
+    assert not lies_in_memory(hall, pass_by(hall, b"d" * 101))  # which no room would do for
+    assert lies_in_memory(hall, old)
+    assert lies_in_memory(hall, pass_by(hall, b"e" * 20))
+    assert [lies_in_memory(hall, one) for one in (needed, old, young)] == [True, False, True]
+    assert not lies_in_memory(hall, pass_by(hall, b"f" * 80))
+    assert [lies_in_memory(hall, one) for one in (needed, old, young)] == [True, False, False]
+    assert hall.path(needed).read_bytes() == b"a" * 40
+
+
+def test_what_passes_and_is_let_go_of_is_gone(hall: BlobStore) -> None:
+    digest = pass_by(hall, b"a" * 90)
+    hall.pin(digest, "one")
+    hall.pin(digest, "another")
+    hall.unpin("one")
+    assert lies_in_memory(hall, digest)
+    hall.unpin("another")
+    assert not hall.has(digest)
+    assert lies_in_memory(hall, pass_by(hall, b"b" * 90))
+
+
+def test_what_comes_twice_at_a_time_takes_room_once(hall: BlobStore) -> None:
+    content = b"a" * 40
+    first, second = (hall.begin(digest_of(content), 40, passing=True) for _ in range(2))
+    for incoming in (first, second):
+        incoming.append(content)
+        incoming.finish()
+    assert lies_in_memory(hall, pass_by(hall, b"b" * 60))

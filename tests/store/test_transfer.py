@@ -24,6 +24,7 @@ from discogrid.messages import (
     OfferBlob,
     WantChunks,
 )
+from discogrid.pieces import Pieces
 from discogrid.transfer import Patience
 from discogrid.transfer import server as server_module
 from discogrid.transfer.chunks import CHUNK_BYTES, CREDIT_CHUNKS
@@ -61,9 +62,8 @@ async def test_a_blob_goes_out_and_comes_back(opened: Line, size: int) -> None:
     client = opened.dial(local)
     await client.put(opened.folder / "source", digest, size)
     assert remote.path(digest).read_bytes() == content
-    path = await client.get(digest, size)
-    assert path == local.path(digest)
-    assert path.read_bytes() == content
+    await client.get(digest, size)
+    assert local.path(digest).read_bytes() == content
     assert parts_in(remote) == parts_in(local) == []
 
 
@@ -73,6 +73,24 @@ async def test_bytes_go_out_from_memory(opened: Line) -> None:
     content, digest = content_of(3 * CHUNK_BYTES)
     await opened.dial().put(content, digest, len(content))
     assert remote.path(digest).read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [10, CHUNK_BYTES, 3 * CHUNK_BYTES + 5])
+async def test_what_passes_crosses_from_memory_to_memory(opened: Line, size: int) -> None:
+    content, digest = content_of(size)
+    remote, local = opened.store("remote"), opened.store("local")
+    opened.serve(remote)
+    client = opened.dial(local)
+    await client.put(content, digest, size, passing=True)
+    await client.get(digest, size, passing=True)
+    assert isinstance(remote.source(digest), Pieces)
+    there = local.source(digest)
+    assert isinstance(there, Pieces)
+    assert there.read(0, size) == content
+    assert remote.remove(digest)
+    await client.put(there, digest, size)
+    assert remote.path(digest).read_bytes() == content
+    assert remote.used_bytes == size
 
 
 async def test_many_blobs_of_all_sizes_cross_both_ways_at_once(opened: Line) -> None:
@@ -108,7 +126,8 @@ async def test_what_is_there_already_does_not_cross_again(opened: Line) -> None:
     assert len(offered) == 1
     local.put_bytes(content)
     opened.keys = opened.client_keys  # nobody listens there
-    assert (await opened.dial(local).get(digest, len(content))).read_bytes() == content
+    await opened.dial(local).get(digest, len(content))
+    assert local.path(digest).read_bytes() == content
 
 
 async def test_callers_that_want_the_same_blob_share_one_transfer(opened: Line) -> None:
@@ -122,9 +141,10 @@ async def test_callers_that_want_the_same_blob_share_one_transfer(opened: Line) 
     remote = opened.store("remote")
     remote.put_bytes(content)
     opened.serve(remote, may_read)
-    client = opened.dial(opened.store("local"))
-    paths = await asyncio.gather(*(client.get(digest, len(content)) for _ in range(5)))
-    assert len(set(paths)) == 1
+    local = opened.store("local")
+    client = opened.dial(local)
+    await asyncio.gather(*(client.get(digest, len(content)) for _ in range(5)))
+    assert local.path(digest).read_bytes() == content
     assert len(asked) == 4
 
 
@@ -143,12 +163,14 @@ async def test_one_caller_that_goes_away_does_not_stop_the_others(opened: Line) 
     with pytest.raises(asyncio.CancelledError):
         await opened_later
     opened.serve(remote)
-    client = opened.dial(opened.store("local"))
+    local = opened.store("local")
+    client = opened.dial(local)
     staying = asyncio.create_task(client.get(digest, len(content)))
     leaving = asyncio.create_task(client.get(digest, len(content)))
     await asyncio.sleep(0)
     leaving.cancel()
-    assert (await staying).read_bytes() == content
+    await staying
+    assert local.path(digest).read_bytes() == content
 
 
 async def test_a_cancelled_transfer_leaves_nothing_behind(opened: Line) -> None:
@@ -164,7 +186,8 @@ async def test_a_cancelled_transfer_leaves_nothing_behind(opened: Line) -> None:
         await getting
     await asyncio.sleep(0)
     assert parts_in(local) == []
-    assert (await client.get(digest, len(content))).read_bytes() == content
+    await client.get(digest, len(content))
+    assert local.path(digest).read_bytes() == content
 
 
 async def test_a_small_blob_does_not_wait_behind_a_large_one(opened: Line) -> None:
@@ -674,12 +697,14 @@ async def test_a_get_goes_on_where_it_was_after_the_server_was_restarted(
         return True
 
     server = opened.serve(remote, count)
-    getting = asyncio.create_task(opened.dial(opened.store("local")).get(digest, len(content)))
+    local = opened.store("local")
+    getting = asyncio.create_task(opened.dial(local).get(digest, len(content)))
     await half.wait()
     server._channel._link.close(linger_ms=0)
     await opened.serve_again(remote, count_after)
     async with asyncio.timeout(SOON_S):
-        assert (await getting).read_bytes() == content
+        await getting
+    assert local.path(digest).read_bytes() == content
     assert 0 < len(asked_after) < 40  # not from the start
 
 
