@@ -6,6 +6,7 @@ from discogrid.pieces import Pieces
 from discogrid.types import MIB, Digest
 
 PASSING_BYTES_MAX = 128 * MIB  # of one store; what is more lies in files like any other blob
+PASSING_BYTES_MIN = 64 << 10  # that a blob counts for: so there are not too many of them
 
 
 class Gathered:
@@ -42,14 +43,14 @@ class Passing:
 
     def reserve(self, size: int) -> bool:
         """Whether there is room for a blob of `size` bytes, which is then its own."""
-        if size > self._room:
+        if _counted(size) > self._room:
             return False
-        self._room -= size
+        self._room -= _counted(size)
         return True
 
     def release(self, size: int) -> None:
         """What was reserved is not needed."""
-        self._room += size
+        self._room += _counted(size)
 
     def add(self, digest: Digest, pieces: Pieces) -> None:
         """A blob has come, for which there is room."""
@@ -59,8 +60,12 @@ class Passing:
     def drop(self, digest: Digest) -> None:
         """Let go of it, if it is here."""
         if (pieces := self._blobs.pop(digest, None)) is not None:
-            self._room += pieces.size
+            self._room += _counted(pieces.size)
 
     def get(self, digest: Digest) -> Pieces | None:
         """Its bytes; None when it is not here."""
         return self._blobs.get(digest)
+
+
+def _counted(size: int) -> int:
+    return max(size, PASSING_BYTES_MIN)

@@ -265,9 +265,8 @@ class GridLine:
             try:
                 while digest not in content:
                     await blobs.get(digest, size, passing=True)
-                    with contextlib.suppress(
-                        BlobError, FileNotFoundError
-                    ):  # an equal one was delivered just now
+                    # Unless an equal one was delivered just now, and has gone with that.
+                    with contextlib.suppress(BlobError, FileNotFoundError):
                         source = store.source(digest)
                         content[digest] = InFile(source) if isinstance(source, Path) else source
             except (DiscogridError, OSError) as error:

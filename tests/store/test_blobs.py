@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from discogrid.blobs import BlobStore, digest_of, disk, is_digest
+from discogrid.blobs.passing import PASSING_BYTES_MIN
 from discogrid.errors import BlobError, InputError, IntegrityError
 from discogrid.pieces import Pieces
 from discogrid.types import MIB, Digest
@@ -452,10 +453,14 @@ def test_a_disk_that_cannot_be_synced_is_an_error(tmp_path: Path) -> None:
 
 # What passes.
 
+ROOM = PASSING_BYTES_MIN  # of the least blob
+
 
 @pytest.fixture
 def hall(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs", capacity_bytes=1000, free_floor_bytes=0, passing_bytes=100)
+    return BlobStore(
+        tmp_path / "blobs", capacity_bytes=1000 * ROOM, free_floor_bytes=0, passing_bytes=100 * ROOM
+    )
 
 
 def lies_in_memory(store: BlobStore, digest: Digest) -> bool:
@@ -468,8 +473,8 @@ def lies_in_memory(store: BlobStore, digest: Digest) -> bool:
 def pass_by(store: BlobStore, content: bytes) -> Digest:
     digest = digest_of(content)
     with store.begin(digest, len(content), passing=True) as incoming:
-        for at in range(0, len(content), 7):
-            incoming.append(content[at : at + 7])
+        for at in range(0, len(content), 7 * ROOM + 5):
+            incoming.append(content[at : at + 7 * ROOM + 5])
         assert not store.has(digest)
         incoming.finish()
     return digest
@@ -497,55 +502,60 @@ def test_what_passes_lies_in_memory_and_is_a_blob_like_any_other(hall: BlobStore
 
 
 def test_what_passes_becomes_a_file_when_somebody_wants_one(hall: BlobStore) -> None:
-    wanted, synced = pass_by(hall, b"a" * 40), pass_by(hall, b"b" * 40)
-    assert hall.path(wanted).read_bytes() == b"a" * 40
+    wanted, synced = pass_by(hall, b"a" * 40 * ROOM), pass_by(hall, b"b" * 40 * ROOM)
+    assert hall.path(wanted).read_bytes() == b"a" * 40 * ROOM
     hall.sync([synced])
     assert not lies_in_memory(hall, wanted)
     assert not lies_in_memory(hall, synced)
-    assert hall.used_bytes == 80
-    assert lies_in_memory(hall, pass_by(hall, b"c" * 100))  # they have left all of their room
-    assert hall.verify(digest_of(b"c" * 100)).exists()
+    assert hall.used_bytes == 80 * ROOM
+    assert lies_in_memory(hall, pass_by(hall, b"c" * 100 * ROOM))  # they have left all of their room
+    assert hall.verify(digest_of(b"c" * 100 * ROOM)).exists()
 
 
 def test_damaged_passing_blobs_are_discarded_and_leave_their_room(hall: BlobStore) -> None:
-    for sent in (b"x" * 100, b"x"):
-        incoming = hall.begin(digest_of(b"y" * 100), 100, passing=True)
+    for sent in (b"x" * 100 * ROOM, b"x"):
+        incoming = hall.begin(digest_of(b"y" * 100 * ROOM), 100 * ROOM, passing=True)
         incoming.append(sent)
         with pytest.raises(BlobError, match="not what its digest says"):
             incoming.finish()
     with pytest.raises(BlobError, match="larger than"):
         hall.begin(digest_of(b"y"), 1, passing=True).append(b"yy")
-    assert lies_in_memory(hall, pass_by(hall, b"y" * 100))
+    assert lies_in_memory(hall, pass_by(hall, b"y" * 100 * ROOM))
 
 
 def test_where_there_is_no_room_for_what_passes_it_is_a_file(hall: BlobStore) -> None:
-    needed = pass_by(hall, b"a" * 40)
+    needed = pass_by(hall, b"a" * 40 * ROOM)
     hall.pin(needed, "somebody")
-    old, young = pass_by(hall, b"b" * 30), pass_by(hall, b"c" * 30)
-    assert not lies_in_memory(hall, pass_by(hall, b"d" * 101))  # which no room would do for
+    old, young = pass_by(hall, b"b" * 30 * ROOM), pass_by(hall, b"c" * 30 * ROOM)
+    assert not lies_in_memory(hall, pass_by(hall, b"d" * 101 * ROOM))  # which no room would do for
     assert lies_in_memory(hall, old)
-    assert lies_in_memory(hall, pass_by(hall, b"e" * 20))
+    assert lies_in_memory(hall, pass_by(hall, b"e" * 20 * ROOM))
     assert [lies_in_memory(hall, one) for one in (needed, old, young)] == [True, False, True]
-    assert not lies_in_memory(hall, pass_by(hall, b"f" * 80))
+    assert not lies_in_memory(hall, pass_by(hall, b"f" * 80 * ROOM))
     assert [lies_in_memory(hall, one) for one in (needed, old, young)] == [True, False, False]
-    assert hall.path(needed).read_bytes() == b"a" * 40
+    assert hall.path(needed).read_bytes() == b"a" * 40 * ROOM
 
 
 def test_what_passes_and_is_let_go_of_is_gone(hall: BlobStore) -> None:
-    digest = pass_by(hall, b"a" * 90)
+    digest = pass_by(hall, b"a" * 90 * ROOM)
     hall.pin(digest, "one")
     hall.pin(digest, "another")
     hall.unpin("one")
     assert lies_in_memory(hall, digest)
     hall.unpin("another")
     assert not hall.has(digest)
-    assert lies_in_memory(hall, pass_by(hall, b"b" * 90))
+    assert lies_in_memory(hall, pass_by(hall, b"b" * 90 * ROOM))
 
 
 def test_what_comes_twice_at_a_time_takes_room_once(hall: BlobStore) -> None:
-    content = b"a" * 40
-    first, second = (hall.begin(digest_of(content), 40, passing=True) for _ in range(2))
+    content = b"a" * 40 * ROOM
+    first, second = (hall.begin(digest_of(content), len(content), passing=True) for _ in range(2))
     for incoming in (first, second):
         incoming.append(content)
         incoming.finish()
-    assert lies_in_memory(hall, pass_by(hall, b"b" * 60))
+    assert lies_in_memory(hall, pass_by(hall, b"b" * 60 * ROOM))
+
+
+def test_however_small_not_too_many_blobs_lie_in_memory(hall: BlobStore) -> None:
+    passed = [pass_by(hall, bytes([number])) for number in range(101)]
+    assert [lies_in_memory(hall, digest) for digest in passed] == [False] + [True] * 100
