@@ -194,7 +194,7 @@ def test_large_arguments_and_results_arrive(where: dict[str, Any]) -> None:
         assert made.map(len, [b"small", contents[0]]) == [5, len(contents[0])]
 
 
-def test_large_arguments_and_results_are_written_to_no_disk(grid: Machine) -> None:
+def test_large_arguments_and_results_become_files_in_no_store(grid: Machine) -> None:
     doors = [*grid.home.rglob("blobs/incoming")]
     assert {door.relative_to(grid.home).parts[0] for door in doors} >= {"agent", "coordinator"}
     with at(grid), pool(grid="home") as made:
