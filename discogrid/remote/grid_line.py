@@ -27,11 +27,13 @@ from discogrid.calls.parts import Content, InFile
 from discogrid.errors import BlobError, CallLost, DiscogridError
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
+from discogrid.remote.prospects import Prospects
 from discogrid.session import Session
 from discogrid.types import Digest, JobId
 from discogrid.views import task_label
 
 STORE_BYTES_MAX = 16 << 30  # of large answers on their way home
+STARVED_S = 10.0  # that calls wait while no agent can run any, until it is said
 
 log: Final = logging.getLogger(__name__)
 
@@ -52,13 +54,6 @@ class Home(Protocol):
         """No call will be answered any more."""
 
 
-class Opening(Protocol):
-    """What is to be done with a job before its first call."""
-
-    async def __call__(self, session: Session, calls: CallSession) -> None:
-        """DiscogridError when none of its calls could ever run."""
-
-
 class GridLine:
     """See Line. Made on any thread but an event loop's, which it would hold up until the grid has answered."""
 
@@ -68,7 +63,7 @@ class GridLine:
         grid: Grid,
         manifest: Manifest,
         files: Sequence[bytes],
-        check: Opening,
+        prospects: Prospects,
         *,
         processes: int | None,
     ) -> None:
@@ -78,7 +73,8 @@ class GridLine:
         self._grid = grid
         self._manifest = manifest
         self._files = files
-        self._check = check
+        self._prospects = prospects
+        self._starving: asyncio.Task[None] | None = None  # as long as no call can run
         self._processes = processes
         self._many = False  # more slots than calls may run at a time
         self._lock = threading.Lock()
@@ -187,10 +183,13 @@ class GridLine:
                 self._calls.add_file(file.digest, content)
             await self._calls.begin()
             try:
-                await self._check(session, self._calls)
+                told = await self._prospects.check(session, self._calls.job)
                 self._opened.set()
+                if not told:
+                    self._see_slots()
                 await self._talk()
             finally:
+                self._stop_starving()
                 if not self._calls.ended.is_set():
                     await self._calls.cancel()
                 self._calls.leave()
@@ -222,6 +221,28 @@ class GridLine:
                 await self._calls.close()
         ended.cancel()
 
+    # -- when nothing can run
+
+    def _see_slots(self) -> None:
+        if self.slots:
+            self._stop_starving()
+        elif self._starving is None:
+            self._starving = self._loop.create_task(self._starve())
+
+    def _stop_starving(self) -> None:
+        if self._starving is not None:
+            self._starving.cancel()
+            self._starving = None
+
+    async def _starve(self) -> None:
+        """Who waits for calls hears why, once for each time that nothing can run."""
+        told = False
+        while not told:
+            await asyncio.sleep(STARVED_S)
+            if not self._calls.idle and not self._calls.ended.is_set():
+                with contextlib.suppress(DiscogridError):  # of a coordinator that is away the session speaks
+                    told = await self._prospects.explain(self._session, self._calls.job)
+
     # -- what the call session says
 
     def answered(self, answers: Answers, job: JobId, agent: str, then: Callable[[], object]) -> None:
@@ -247,6 +268,8 @@ class GridLine:
         """See Owner."""
         self._many = self._processes is not None and slots > self._processes
         self.slots = min(slots, self._processes) if self._processes is not None else slots
+        if self._opened.is_set():
+            self._see_slots()
         self._answers.put(self._receiver.slots_changed)
 
     def over(self, error: DiscogridError) -> None:

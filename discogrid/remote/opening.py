@@ -8,14 +8,12 @@ from discogrid.blobs import digest_of
 from discogrid.bundle import RETRIES_MAX, CallTerms, Manifest, check_base_name
 from discogrid.calls import functions
 from discogrid.calls.dispatch import Dispatcher
-from discogrid.errors import InputError, NoAgentFits, VersionMismatch
+from discogrid.errors import InputError
 from discogrid.grid import Grid, choose_grid
-from discogrid.messages import Answer, Query
-from discogrid.remote.call_session import CallSession
 from discogrid.remote.grid_line import GridLine, Home
 from discogrid.remote.options import CallOptions
+from discogrid.remote.prospects import Prospects
 from discogrid.remote.seat_line import SeatLine
-from discogrid.session import Session
 from discogrid.types import (
     FileRef,
     Limits,
@@ -23,13 +21,11 @@ from discogrid.types import (
     SandboxLevel,
     python_capability,
 )
-from discogrid.views import AgentView
 
 PYTHON = (sys.version_info[0], sys.version_info[1])
 TRIES_MAX = 2  # of a call under which its worker dies
 ENDLESS_S = float("inf")
 CONSTANTS_BYTES_MAX = 1 << 30  # of the files that lie in the folder of every call
-PAGE_AGENTS = 256
 
 _told: set[str] = set()  # the grids of which it was said that calls run there
 
@@ -42,14 +38,11 @@ def open_calls(options: CallOptions) -> Dispatcher:
     grid = choose_grid(local=options.local, grid=options.grid)
     bare = grid.own and not options.box
     manifest, files = _manifest(options, grid, bare=bare)
-
-    async def check(session: Session, calls: CallSession) -> None:
-        await _check(session, calls, grid, bare=bare)
-
+    prospects = Prospects(grid, PYTHON, bare=bare)
     _say_where(grid, bare=bare)
 
     def line(home: Home) -> GridLine:
-        return GridLine(home, grid, manifest, files, check, processes=options.processes)
+        return GridLine(home, grid, manifest, files, prospects, processes=options.processes)
 
     if not bare:
         return Dispatcher(line)
@@ -148,39 +141,3 @@ def _say_where(grid: Grid, *, bare: bool) -> None:
     else:
         where = f"in boxes on the agents of the grid {grid.name}"
     print(f"discogrid: calls run {where}", file=sys.stderr)  # noqa: T201 (said to who runs the program)
-
-
-async def _check(session: Session, calls: CallSession, grid: Grid, *, bare: bool) -> None:
-    """Say at once what would otherwise make every call wait for ever."""
-    job = calls.job
-    reply = await session.ask(lambda request: Query(request=request, what="why", job=job))
-    if not isinstance(reply.message, Answer) or reply.message.placeable:
-        return
-    agents = await _live(session)
-    reasons = reply.message.reasons
-    if not agents:
-        if not grid.own:
-            print(  # noqa: T201
-                f"discogrid: no agent of the grid {grid.name} is there now; calls wait for one",
-                file=sys.stderr,
-            )
-        return
-    mine = ".".join(map(str, PYTHON))
-    if not bare and all(not agent.python.startswith(f"{mine}.") for agent in agents):
-        theirs = sorted({".".join(agent.python.split(".")[:2]) for agent in agents})
-        raise VersionMismatch(
-            f"this program runs in Python {mine}, and no agent of the grid {grid.name} does",
-            why=f"They have Python {', '.join(theirs)}, which cannot read functions of another version.",
-            fix=f"Run it with python{theirs[-1]}, or start an agent with python{mine}.",
-        )
-    raise NoAgentFits(
-        f"no agent of the grid {grid.name} can run these calls",
-        why="; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())),
-        fix="Ask for less, or install what is missing there.",
-    )
-
-
-async def _live(session: Session) -> list[AgentView]:
-    reply = await session.ask(lambda request: Query(request=request, what="agents", count=PAGE_AGENTS))
-    found = reply.message.agents if isinstance(reply.message, Answer) else ()
-    return [agent for agent in found if agent.state != "lost"]

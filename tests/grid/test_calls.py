@@ -17,7 +17,7 @@ from discogrid.calls.pool import CallPool
 from discogrid.client import AsyncClient
 from discogrid.errors import CallLost, NoAgentFits, OutOfMemory, TaskTimeout, VersionMismatch, WorkerLost
 from discogrid.grid import open_grid
-from discogrid.remote import opening
+from discogrid.remote import grid_line, opening
 from discogrid.remote.opening import open_calls
 from discogrid.remote.options import CallOptions
 from tests.grid import called
@@ -354,6 +354,47 @@ def test_calls_are_made_again_where_an_agent_dies(machine: Machine, tmp_path: Pa
         agents[0].kill()
         assert slow.get(90) == [0.05] * 60
         assert list(results) == [x * x for x in range(1, 200)]
+
+
+@pytest.mark.parametrize(
+    ("memory", "why"),
+    [
+        (None, "is there now; calls wait for one\n"),
+        ("64M", "can run these calls now; they wait. cellar: "),
+    ],
+)
+def test_who_waits_for_calls_that_nobody_can_run_any_more_is_told_why(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    memory: str | None,
+    why: str,
+) -> None:
+    monkeypatch.setattr(grid_line, "STARVED_S", 0.1)
+    machine.coordinate()
+    agent = machine.start("agent", "--name", "attic", "--slots", "1")
+    until(lambda: len(machine.live_agents()) == 1)
+    with at(machine), pool(grid="home", memory_bytes=256 << 20) as made:
+        assert made.apply(called.square, (2,)) == 4
+        agent.terminate()
+        agent.wait()
+        if memory is not None:
+            machine.start("agent", "--name", "cellar", "--slots", "1", "--memory", memory)
+        until(lambda: "attic" not in machine.live_agents() and len(machine.live_agents()) == bool(memory))
+        capsys.readouterr()
+        result = made.apply_async(called.square, (3,))
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            said += capsys.readouterr().err
+            return "wait" in said
+
+        until(told)
+        machine.start("agent", "--name", "attic", "--slots", "1")
+        assert result.get(60) == 9
+        assert said.startswith(f"discogrid: no agent of the grid home {why}")
+        assert said.count("discogrid:") == 1
 
 
 def test_calls_are_made_again_when_the_coordinator_was_killed(machine: Machine) -> None:
