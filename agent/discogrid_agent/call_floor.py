@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from discogrid.calls.frames import Call
-from discogrid.errors import CallLost
+from discogrid.errors import CallLost, SandboxError
 from discogrid.types import Attempt, JobId
 from discogrid_agent.call_runner import Answer, CallRunner
 from discogrid_agent.call_worker import CallWorker, Stage
@@ -23,12 +23,14 @@ from discogrid_agent.sandbox.box import Box
 from discogrid_agent.sandbox.late_box import known
 from discogrid_agent.sandbox.unboxed import Unboxed
 from discogrid_agent.usage import Meter
+from discogrid_agent.verdict import last_lines
 from discogrid_agent.watch import Watch, Watched
 from discogrid_agent.work_folder import Placed, WorkFolder
 
 STDOUT: Final = "stdout"
 STDERR: Final = "stderr"
 
+LAST_BYTES: Final = 4 << 10  # of what a worker printed that did not start
 LOG_BYTES_MAX: Final = 256 << 10  # kept of each stream of one task: its archive travels in a message
 
 OnLog = Callable[[Attempt, str], None]
@@ -109,6 +111,11 @@ class CallFloor:
         try:
             assert slot.runner is not None
             await slot.runner.run(functions, calls, answers.append)
+        except SandboxError as error:
+            for pipe in slot.pipes.values():
+                pipe.drain()
+            words = last_lines(logs[STDERR].tail(LAST_BYTES))
+            raise SandboxError(error.what, f"It said: {words}" if words else error.why, error.fix) from error
         finally:
             for attempt in attempts:
                 del self._busy[attempt]

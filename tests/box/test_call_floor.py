@@ -191,12 +191,14 @@ async def test_a_worker_that_cannot_start_leaves_nothing_either(
 
 
 def ends_at_once() -> None:
+    os.write(2, b"there is no such library\n")
     os._exit(3)
 
 
-async def test_a_worker_that_dies_of_its_start_says_how(floor: Floor) -> None:
-    with pytest.raises(SandboxError, match="exit code 3"):
+async def test_a_worker_that_dies_of_its_start_says_how_and_what_it_said(floor: Floor) -> None:
+    with pytest.raises(SandboxError, match="exit code 3") as caught:
         await floor.run("a", pid, initializer=functions.pack(ends_at_once))
+    assert caught.value.why == "It said: there is no such library"
 
 
 async def test_a_worker_that_was_lost_is_in_its_task_s_log_though_its_call_was_made_again(
