@@ -24,7 +24,7 @@ from discogrid.calls import exceptions
 from discogrid.calls.dispatch import Answer, Lies
 from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
 from discogrid.calls.parts import Content, InFile
-from discogrid.errors import BlobError, CallLost, DiscogridError
+from discogrid.errors import BlobError, CallLost, DiscogridError, NoAgentFits
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
 from discogrid.remote.prospects import Prospects
@@ -240,8 +240,13 @@ class GridLine:
         while not told:
             await asyncio.sleep(STARVED_S)
             if not self._calls.idle and not self._calls.ended.is_set():
-                with contextlib.suppress(DiscogridError):  # of a coordinator that is away the session speaks
+                try:
                     told = await self._prospects.explain(self._session, self._calls.job)
+                except NoAgentFits as error:
+                    told = True
+                    self.over(error)
+                except DiscogridError:
+                    pass  # of a coordinator that is away the session speaks
 
     # -- what the call session says
 

@@ -75,7 +75,7 @@ def _manifest(options: CallOptions, grid: Grid, *, bare: bool) -> tuple[Manifest
             memory_bytes=options.memory_bytes,
             gpus=options.gpus,
             needs=needs,
-            sandbox=SandboxLevel.NONE if grid.own else SandboxLevel.STRICT,
+            sandbox=SandboxLevel.NONE if bare else SandboxLevel.STRICT,
             network=options.network and not bare,
         ),
         retries=min(1, RETRIES_MAX),

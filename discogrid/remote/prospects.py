@@ -54,13 +54,15 @@ class Prospects:
         )
 
     async def explain(self, session: Session, job: JobId) -> bool:
-        """Say what calls wait for, if it is that no agent runs any; whether it is."""
+        """Say what calls wait for, if it is that no agent runs any; whether it is. NoAgentFits where none will ever come."""
         reasons = await self._reasons(session, job)
         if reasons is None:
             return False
         if not await _live(session):
             self._say(NOBODY)
             return True
+        if self._grid.own:  # it has one agent, which has found out by now what it can give
+            return await self.check(session, job)
         shown = [
             f"{name}: {reason:.{REASON_CHARACTERS_MAX}}"
             for name, reason in sorted(reasons.items())[:REASONS_MAX]

@@ -338,6 +338,20 @@ def test_what_no_agent_can_run_is_refused_at_once(grid: Machine, monkeypatch: py
         assert "python3" in other.value.fix
 
 
+def test_what_this_machine_turns_out_to_lack_ends_the_calls_that_wait_for_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid_line, "STARVED_S", 0.1)
+    lacking = {"local": True, "box": True, "needs": ("a_module_that_nobody_has",)}
+    with (
+        at(machine),  # whose own grid starts with this, and does not know yet what it has
+        pytest.raises(NoAgentFits, match="own can run these calls") as caught,
+        pool(**lacking) as made,
+    ):
+        made.apply(called.square, (2,))
+    assert "a_module_that_nobody_has" in caught.value.why
+
+
 def test_no_more_calls_run_at_a_time_than_processes(grid: Machine, tmp_path: Path) -> None:
     with at(grid), pool(grid="home", processes=1) as made:
         assert len({one["pid"] for one in made.map(called.around, range(40), chunksize=1)}) == 1
