@@ -84,7 +84,7 @@ coverage: compiled ## the pure modules are covered, branch by branch
 		$(addprefix --cov=,$(PURE)) --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 # Every test once: those that measure coverage are not run again.
-check: lint compiled coverage slirp4netns ## what CI runs
+check: lint types compiled coverage slirp4netns ## what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) $(addprefix --ignore=,$(COVERING))
 
 format: $(VENV)/.dev

@@ -11,7 +11,7 @@ class Pieces:
     def __init__(self, *pieces: bytes) -> None:
         """These; `size` is that of all."""
         self._pieces = list(pieces)
-        self.size = sum(map(len, pieces))
+        self.size: int = sum(map(len, pieces))
 
     def append(self, piece: bytes) -> None:
         """One more."""

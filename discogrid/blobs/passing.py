@@ -14,7 +14,7 @@ class Gathered:
 
     def __init__(self) -> None:
         """None yet."""
-        self.pieces = Pieces()
+        self.pieces: Pieces = Pieces()
 
     def append(self, chunk: bytes) -> None:
         """See Bed."""
@@ -33,7 +33,7 @@ class Passing:
 
     def __init__(self, bytes_max: int) -> None:
         """No more than so many bytes, with those that are still to come."""
-        self.bytes_max = bytes_max
+        self.bytes_max: int = bytes_max
         self._room = bytes_max
         self._blobs: dict[Digest, Pieces] = {}
 

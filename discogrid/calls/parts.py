@@ -31,10 +31,10 @@ class Parts:
 
     def __init__(self, head: bytes, bodies: Sequence[tuple[Buffer, bool]]) -> None:
         """A body is a row of bytes, of which nothing changes any more."""
-        self.head = head
-        self.bodies = bodies
+        self.head: bytes = head
+        self.bodies: Sequence[tuple[Buffer, bool]] = bodies
         sizes = sum(len(body) for body, _ in bodies)
-        self.size = _COUNTS.size + _SIZE.size * len(bodies) + len(head) + sizes
+        self.size: int = _COUNTS.size + _SIZE.size * len(bodies) + len(head) + sizes
 
     def pieces(self) -> list[Buffer]:
         """As bytes, one after the other."""
@@ -103,7 +103,7 @@ class InFile:
     def __init__(self, path: Path) -> None:
         """Open it; OSError when it cannot be."""
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
-        self.size = os.fstat(self._file.fileno()).st_size
+        self.size: int = os.fstat(self._file.fileno()).st_size
 
     def read(self, start: int, size: int) -> bytes:
         """See Content."""

@@ -14,7 +14,7 @@ class Trays:
 
     def __init__(self, descriptors: Sequence[int] = ()) -> None:
         """Those of the two, or none."""
-        self.descriptors = tuple(descriptors)
+        self.descriptors: tuple[int, ...] = tuple(descriptors)
         self._arguments = Tray(self.descriptors[0]) if self.descriptors else None
         self._lying: deque[int] = deque()  # numbers of calls
         self._read = 0  # results, of which the worker has not been told

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from discogrid.calls import exceptions, functions
 from discogrid.calls.dispatch import Answer, Dispatcher, Lies
@@ -43,7 +43,7 @@ from discogrid.errors import CallLost, DiscogridError, TaskTimeout, WireError, W
 from discogrid.remote.grid_line import GridLine
 from discogrid.views import task_label
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 IDLE_S = 1.0  # after which a seat without calls is given up, and its slot is anybody's
 TRIES_MAX = 2  # of a call under which its worker dies
