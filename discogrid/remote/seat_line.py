@@ -41,7 +41,6 @@ from discogrid.calls.slate import make_slate, unsent
 from discogrid.calls.trays import Trays
 from discogrid.errors import CallLost, DiscogridError, TaskTimeout, WireError, WorkerLost
 from discogrid.remote.grid_line import GridLine
-from discogrid.views import task_label
 
 log: Final = logging.getLogger(__name__)
 
@@ -315,12 +314,8 @@ class SeatLine:
         self._dispatcher.answered(answers, trusted=True, note=self._note)
 
     def _note(self, number: int) -> str:  # noqa: ARG002
-        seats = (
-            ""
-            if self._grid is None
-            else f"; what calls print: discogrid logs {task_label(self._grid.job, 0)}"
-        )
-        return f"It ran on this machine{seats}"
+        log = "" if self._grid is None else f"; what calls print: discogrid logs {self._grid.job}"
+        return f"It ran on this machine{log}"
 
     # -- the thread that hears the seats
 
