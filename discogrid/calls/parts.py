@@ -1,8 +1,8 @@
 """Large values beside what holds them: a head, and bodies that nothing has to go through, copy or look into.
 
-What is packed is a flat `bytes`, `Parts`, or the `Pieces` in which it came. As bytes parts are LOOSE, the length of the head, how many bodies there are, how
-long each is, the head, the bodies. No two bodies lie at one place, and no byte is of none: a small content never becomes a
-large value.
+What is packed is a flat `bytes`, `Parts`, or the `Pieces` in which it came. As bytes parts are LOOSE, the length of the head,
+how many bodies there are, how long each is, the head, the bodies. No two bodies lie at one place, and no byte is of none: a
+small content never becomes a large value.
 """
 
 import os
