@@ -1,7 +1,7 @@
 """Hears of Python calls: clients that add them to their jobs, agents that answer them.
 
 Their chunks and answers pass through memory alone. What a coordinator that goes down has of them is lost with it, and its
-clients, which hold their calls until they are answered, make them again.
+clients, which hold their calls until they are answered, make them again; a large answer that was on its way home is lost.
 """
 
 import logging
@@ -26,7 +26,7 @@ from discogrid.messages import (
     TaskDone,
 )
 from discogrid.transport import CHUNK_BYTES_MAX as ARCHIVE_BYTES_MAX
-from discogrid.types import Attempt, Outcome, TaskState
+from discogrid.types import Attempt, JobId, Outcome, TaskState
 from discogrid.wire import unpack_parts
 from discogrid_coordinator import events
 from discogrid_coordinator.call_job import CallJob
@@ -44,6 +44,9 @@ class CallDesk:
     def __init__(self, engine: Engine) -> None:
         """Speak for this engine."""
         self._engine = engine
+        self._keeping: dict[
+            JobId, CallJob
+        ] = {}  # that have had large answers, ended or not, until their client leaves
 
     # -- clients
 
@@ -53,7 +56,7 @@ class CallDesk:
         if calls is None or self._engine.calls(accepted.id) is not calls:
             return False
         calls.route = peer.route
-        calls.seen(seen)
+        self._unpin(calls, calls.seen(seen))
         for word in calls.unseen():
             self._engine.outbox.put(peer.route, word.message, word.payload)
         calls.slots = -1
@@ -117,8 +120,7 @@ class CallDesk:
     def seen(self, message: CallsSeen, accepted: Accepted) -> None:
         """The client has so much: none of it need be kept for it."""
         if accepted.calls is not None:
-            for number in accepted.calls.seen(message.number):
-                self._engine.store.unpin(_answers_of(accepted.calls, number), remove=True)
+            self._unpin(accepted.calls, accepted.calls.seen(message.number))
 
     def close(self, accepted: Accepted) -> None:
         """No more calls come."""
@@ -127,11 +129,18 @@ class CallDesk:
             self._engine.tell(events.JobClosed(accepted.id))
 
     def leave(self, peer: Peer) -> None:
-        """The client is gone: nobody waits for what is left of its calls."""
+        """The client is gone: nobody waits for what is left of its calls, nor takes what it has not confirmed."""
         for calls in self._engine.calls_of(peer.route):
             self._engine.tell(
                 events.JobCancelled(calls.id, "its program has ended or is not heard of any more")
             )
+        for calls in [calls for calls in self._keeping.values() if calls.route == peer.route]:
+            del self._keeping[calls.id]
+            self._unpin(calls, [word.message.number for word in calls.unseen()])
+
+    def _unpin(self, calls: CallJob, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._engine.store.unpin(_answers_of(calls, number), remove=True)
 
     # -- agents
 
@@ -167,6 +176,7 @@ class CallDesk:
         number = engine.say(calls, lambda number: build(number=number), *answers)
         for digest in message.stored:
             engine.store.pin(digest, _answers_of(calls, number))
+            self._keeping[calls.id] = calls
         if calls.full:
             why = "its program does not take the answers to its calls"
             engine.tell(events.JobCancelled(accepted.id, why))

@@ -430,10 +430,16 @@ class CallSession:
                     "the coordinator asks for what does not belong to these calls; nothing was sent"
                 )
             blobs = self._session.blobs(None)
-            async with asyncio.TaskGroup() as group:
-                for digest in missing:
-                    one = content[digest]
-                    group.create_task(blobs.put(one, digest, len(one), passing=digest in passing))
+            failed: BaseExceptionGroup[DiscogridError] | None = None
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for digest in missing:
+                        one = content[digest]
+                        group.create_task(blobs.put(one, digest, len(one), passing=digest in passing))
+            except* DiscogridError as errors:
+                failed = errors
+            if failed is not None:
+                raise failed.exceptions[0]  # what came of one came of all: the line is broken
 
     # -- jobs
 

@@ -398,6 +398,35 @@ def test_a_large_answer_is_kept_until_the_client_has_it(bench: Bench, agent: Pee
     assert not bench.store.has(large)
 
 
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_large_answer_that_was_never_confirmed_goes_with_its_client(
+    bench: Bench, agent: Peer, program: Program, closed: bool
+) -> None:
+    program.add(1)
+    attempts = given(bench, agent)
+    if closed:
+        program.say(Act(request=2, job=program.id, what="close"))
+    large = bench.store.put_bytes(b"large")
+    answer(bench, agent, program, *attempts, stored=(large,))
+    assert bench.store.pinned(large)
+    program.say(Goodbye())
+    assert not bench.store.has(large)
+
+
+def test_a_large_answer_that_the_client_has_when_it_is_back_is_not_kept(
+    bench: Bench, agent: Peer, program: Program
+) -> None:
+    program.add(2)
+    first, second = given(bench, agent)
+    large, other = bench.store.put_bytes(b"large"), bench.store.put_bytes(b"other")
+    answer(bench, agent, program, first, stored=(large,))
+    answer(bench, agent, program, second, stored=(other,))
+    (message, _), _ = program.done()
+    program.back("another", seen=message.number)
+    assert not bench.store.has(large)
+    assert bench.store.has(other)
+
+
 def test_a_large_answer_is_confirmed_however_fast_it_was_or_its_agent_would_bring_it_again(
     bench: Bench, agent: Peer, program: Program
 ) -> None:
