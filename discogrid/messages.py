@@ -193,7 +193,7 @@ class CallsAnswered(Message, frozen=True, kw_only=True, tag="calls-answered"):
 
 
 class TasksCommitted(Message, frozen=True, kw_only=True, tag="tasks-committed"):
-    """These results are durable: the agent may forget them."""
+    """These results are durable, or passed on where they are of calls: the agent may forget them."""
 
     attempts: tuple[Attempt, ...]
 

@@ -72,6 +72,7 @@ class _Slot:
     attempt: Attempt | None = None
     logs: dict[str, LogKeeper] = field(default_factory=dict)
     pipes: dict[str, LogPipe] = field(default_factory=dict)
+    before: int = 0  # bytes on stderr of its task before its worker was started
 
 
 class CallFloor:
@@ -114,7 +115,8 @@ class CallFloor:
         except SandboxError as error:
             for pipe in slot.pipes.values():
                 pipe.drain()
-            words = last_lines(logs[STDERR].tail(LAST_BYTES))
+            said = logs[STDERR].tail(min(LAST_BYTES, logs[STDERR].total - slot.before))
+            words = last_lines(said) if said and not error.why else ""
             raise SandboxError(error.what, f"It said: {words}" if words else error.why, error.fix) from error
         finally:
             for attempt in attempts:
@@ -198,6 +200,7 @@ class CallFloor:
             for stream in (STDOUT, STDERR)
         }
         pipes = dict(slot.pipes)
+        slot.before = slot.logs[STDERR].total
         try:
             try:
                 await asyncio.to_thread(work.lay_out, scene.files)

@@ -226,7 +226,8 @@ class Machine:
         self._welcomed = False
         self._outbox.on_line_lost()
         # A new session gets the manifests again, so jobs that left nothing to do here need not be remembered.
-        for job_id in [job_id for job_id, job in self._jobs.items() if not job.work]:
+        unsent = {attempt.job for attempt in self._outbox.attempts()}
+        for job_id in [job_id for job_id, job in self._jobs.items() if not job.work and job_id not in unsent]:
             self._forget(job_id)
         self._next_word = now + HELLO_S
         self._actions.append(SendHello(self._holds()))

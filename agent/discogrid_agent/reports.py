@@ -42,7 +42,7 @@ class Report:
         return len(self.envelope) + len(self.archive or b"") + sum(map(_bytes_of, answered))
 
 
-Seal = Callable[[JobId, Sequence[TaskAnswers]], tuple[bytes, bytes]]
+Seal = Callable[[JobId, Sequence[TaskAnswers]], tuple[bytes, bytes] | None]
 
 
 class Send(Protocol):
@@ -111,6 +111,8 @@ class Reports:
         page.sort(key=_place)
         logged = [report for report in page if report.archive is not None]
         answers = self._seal(job, [report.answers for report in page if report.answers is not None])
+        if answers is None:
+            return  # the job has ended meanwhile: nobody waits for them
         message = CallsAnswered(
             runs=_runs([report.done.attempt for report in page]),
             seconds=tuple(report.done.seconds for report in page),

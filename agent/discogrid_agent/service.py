@@ -764,9 +764,11 @@ class Service:
     def _level(self, owned: Owned) -> SandboxLevel:
         return SandboxLevel.NONE if owned.bare else self._box.level
 
-    def _seal_answers(self, job: JobId, answers: Sequence[TaskAnswers]) -> tuple[bytes, bytes]:
+    def _seal_answers(self, job: JobId, answers: Sequence[TaskAnswers]) -> tuple[bytes, bytes] | None:
+        """None when the job is not known any more."""
         owned = self._shelf.get(job)
-        assert owned is not None, "answers are sent as long as their job is known"
+        if owned is None:
+            return None
         return seal_answers(owned.job.digest, answers, self._grid.identity, self._level(owned), time.time())
 
     async def _environment(self, packages: tuple[str, ...]) -> Environment | None:

@@ -101,7 +101,7 @@ class BlobStore:
         return path
 
     def use(self, digest: Digest) -> None:
-        """It is used: among those that need not stay it will be one of the last to go. BlobError when it is not here."""
+        """It is used: among the files that need not stay it will be one of the last to go. BlobError when it is not here."""
         if self._passing.get(digest) is None:
             self.path(digest)
 
@@ -304,6 +304,9 @@ class BlobStore:
         with self._lock:
             if (pieces := self._passing.get(digest)) is None:
                 return
+            if digest in self._sizes:  # it came as a file meanwhile, which may be on the disk already
+                self._passing.drop(digest)
+                return
             with self.begin(digest, pieces.size, believed=True) as incoming:
                 for piece in pieces.pieces():
                     incoming.append(piece)
@@ -363,6 +366,7 @@ class BlobStore:
         """What was reserved for an incoming blob is now its own, or free again."""
         self._release(size)
         if arrived:
+            self._synced.discard(digest)  # of this file nobody knows
             self._note(digest, size)
 
     def _release(self, size: int) -> None:

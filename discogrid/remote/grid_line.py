@@ -5,6 +5,7 @@ What a caller does with an answer may take its time, and must not keep the coord
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import queue
 import tempfile
@@ -24,7 +25,7 @@ from discogrid.calls import exceptions
 from discogrid.calls.dispatch import Answer, Lies
 from discogrid.calls.frames import Call, Part, Raised, Returned, Stored
 from discogrid.calls.parts import Content, InFile
-from discogrid.errors import BlobError, CallLost, DiscogridError, NoAgentFits
+from discogrid.errors import CallLost, DiscogridError
 from discogrid.grid import Grid
 from discogrid.remote.call_session import CallSession
 from discogrid.remote.prospects import Prospects
@@ -88,6 +89,7 @@ class GridLine:
         self._opened = threading.Event()
         self._answers: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._store: BlobStore | None = None
+        self._owners = itertools.count()  # of what lies in it
         self._closing = contextlib.ExitStack()
         self._loop = asyncio.new_event_loop()
         self._news = asyncio.Event()
@@ -183,10 +185,9 @@ class GridLine:
                 self._calls.add_file(file.digest, content)
             await self._calls.begin()
             try:
-                told = await self._prospects.check(session, self._calls.job)
+                said = await self._prospects.check(session, self._calls.job)
                 self._opened.set()
-                if not told:
-                    self._see_slots()
+                self._see_slots(said)
                 await self._talk()
             finally:
                 self._stop_starving()
@@ -223,30 +224,24 @@ class GridLine:
 
     # -- when nothing can run
 
-    def _see_slots(self) -> None:
+    def _see_slots(self, said: str = "") -> None:
         if self.slots:
             self._stop_starving()
         elif self._starving is None:
-            self._starving = self._loop.create_task(self._starve())
+            self._starving = self._loop.create_task(self._starve(said))
 
     def _stop_starving(self) -> None:
         if self._starving is not None:
             self._starving.cancel()
             self._starving = None
 
-    async def _starve(self) -> None:
-        """Who waits for calls hears why, once for each time that nothing can run."""
-        told = False
-        while not told:
+    async def _starve(self, said: str) -> None:
+        """Who waits for calls hears why, and again where that changes."""
+        while True:
             await asyncio.sleep(STARVED_S)
             if not self._calls.idle and not self._calls.ended.is_set():
-                try:
-                    told = await self._prospects.explain(self._session, self._calls.job)
-                except NoAgentFits as error:
-                    told = True
-                    self.over(error)
-                except DiscogridError:
-                    pass  # of a coordinator that is away the session speaks
+                with contextlib.suppress(DiscogridError):  # of a coordinator that is away the session speaks
+                    said = await self._prospects.explain(self._session, self._calls.job, said)
 
     # -- what the call session says
 
@@ -288,15 +283,14 @@ class GridLine:
         content: dict[Digest, Content | DiscogridError] = {}
         store = self._large_answers()
         blobs = self._session.blobs(store)
+        owner = f"answers-{next(self._owners)}"  # that keeps them until they are delivered
 
         async def fetch(digest: Digest, size: int) -> None:
+            store.pin(digest, owner)
             try:
-                while digest not in content:
-                    await blobs.get(digest, size, passing=True)
-                    # Unless an equal one was delivered just now, and has gone with that.
-                    with contextlib.suppress(BlobError, FileNotFoundError):
-                        source = store.source(digest)
-                        content[digest] = InFile(source) if isinstance(source, Path) else source
+                await blobs.get(digest, size, passing=True)
+                source = store.source(digest)
+                content[digest] = InFile(source) if isinstance(source, Path) else source
             except (DiscogridError, OSError) as error:
                 content[digest] = CallLost(
                     f"the {size} bytes that a call returned did not come from the coordinator: {error}"
@@ -305,7 +299,7 @@ class GridLine:
         async with asyncio.TaskGroup() as group:
             for digest, size in large.items():
                 group.create_task(fetch(digest, size))
-        self._answers.put(lambda: self._bring(answers, content, job, agent, then))
+        self._answers.put(lambda: self._bring(answers, content, job, agent, then, owner))
 
     def _large_answers(self) -> BlobStore:
         """Where they lie until they are read."""
@@ -330,15 +324,17 @@ class GridLine:
         job: JobId,
         agent: str,
         then: Callable[[], object],
+        owner: str = "",
     ) -> None:
-        """Files of large answers are not needed afterwards."""
+        """What `owner` keeps of large answers is not needed afterwards."""
         try:
             self._deliver(answers, content, job, agent)
         finally:
-            for digest, file in content.items():
+            for file in content.values():
                 if isinstance(file, InFile):
                     file.close()
-                self._in_loop(partial(self._large_answers().remove, digest))
+            if content:
+                self._in_loop(partial(self._large_answers().unpin, owner, remove=True))
         self._in_loop(then)
 
     def _deliver(

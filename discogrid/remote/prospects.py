@@ -25,20 +25,17 @@ class Prospects:
         self._python = python
         self._bare = bare
 
-    async def check(self, session: Session, job: JobId) -> bool:
+    async def check(self, session: Session, job: JobId) -> str:
         """Say at once what would otherwise make every call wait for ever: NoAgentFits, VersionMismatch.
 
-        Returns whether it has said that there is nobody to run them yet.
+        Returns what it has said to who runs the program, if there is nobody to run calls yet.
         """
         reasons = await self._reasons(session, job)
         if reasons is None:
-            return False
+            return ""
         agents = await _live(session)
         if not agents:
-            if self._grid.own:  # its agent is coming
-                return False
-            self._say(NOBODY)
-            return True
+            return "" if self._grid.own else self._say(NOBODY)  # whose agent is coming
         mine = ".".join(map(str, self._python))
         if not self._bare and all(not agent.python.startswith(f"{mine}.") for agent in agents):
             theirs = sorted({".".join(agent.python.split(".")[:2]) for agent in agents})
@@ -53,33 +50,37 @@ class Prospects:
             fix="Ask for less, or install what is missing there.",
         )
 
-    async def explain(self, session: Session, job: JobId) -> bool:
-        """Say what calls wait for, if it is that no agent runs any; whether it is. NoAgentFits where none will ever come."""
+    async def explain(self, session: Session, job: JobId, said: str) -> str:
+        """Say what calls wait for, if it is that no agent runs any, and not what was `said`; returns what was said last."""
         reasons = await self._reasons(session, job)
         if reasons is None:
-            return False
+            return said
         if not await _live(session):
-            self._say(NOBODY)
-            return True
-        if self._grid.own:  # it has one agent, which has found out by now what it can give
-            return await self.check(session, job)
-        shown = [
-            f"{name}: {reason:.{REASON_CHARACTERS_MAX}}"
-            for name, reason in sorted(reasons.items())[:REASONS_MAX]
-        ]
-        self._say(f"can run these calls now; they wait. {'; '.join(shown)}")
-        return True
+            words = NOBODY
+        else:
+            shown = [
+                f"{name}: {reason:.{REASON_CHARACTERS_MAX}}"
+                for name, reason in sorted(reasons.items())[:REASONS_MAX]
+            ]
+            words = f"can run these calls now; they wait. {'; '.join(shown)}"
+        return words if words == said else self._say(words)
 
     async def _reasons(self, session: Session, job: JobId) -> dict[str, str] | None:
         """Why each agent runs none of the job's calls; None when one may."""
         reply = await session.ask(lambda request: Query(request=request, what="why", job=job))
         if not isinstance(reply.message, Answer) or reply.message.placeable:
             return None
-        return reply.message.reasons
+        return {_plain(name): _plain(reason) for name, reason in reply.message.reasons.items()}
 
-    def _say(self, what: str) -> None:
+    def _say(self, words: str) -> str:
         """To who runs the program."""
-        print(f"discogrid: no agent of the grid {self._grid.name} {what}", file=sys.stderr)  # noqa: T201
+        print(f"discogrid: no agent of the grid {self._grid.name} {words}", file=sys.stderr)  # noqa: T201
+        return words
+
+
+def _plain(text: str) -> str:
+    """An agent's own words, which must not act on a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 async def _live(session: Session) -> list[AgentView]:

@@ -18,14 +18,14 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.busy = False
+        self.over: set[JobId] = set()
         self.reports = Reports(self.send, lambda: self.busy, self.seal)
 
     def send(self, message: Message, *_: bytes) -> None:
         self.sent.append(message)
 
-    @staticmethod
-    def seal(_: JobId, answers: Sequence[TaskAnswers]) -> tuple[bytes, bytes]:
-        return bytes(len(answers)), b"sealed"
+    def seal(self, job: JobId, answers: Sequence[TaskAnswers]) -> tuple[bytes, bytes] | None:
+        return None if job in self.over else (bytes(len(answers)), b"sealed")
 
     @property
     def kinds(self) -> list[type[Message]]:
@@ -55,6 +55,14 @@ async def test_a_lone_answer_to_calls_leaves_before_anything_else_is_done() -> N
     line.reports.started((Run.of(attempt(0)),), soon=False)
     line.reports.answered([answered(0)])
     assert line.kinds == [CallsAnswered]  # that it had started is no news any more
+
+
+async def test_answers_of_a_job_that_has_ended_keep_no_other_report_from_leaving() -> None:
+    line = Line()
+    line.over.add(JOB)
+    line.reports.ended(ended(1))
+    line.reports.answered([answered(0)])
+    assert line.kinds == [TasksDone]
 
 
 async def test_answers_wait_for_one_another_while_there_is_more_to_run() -> None:

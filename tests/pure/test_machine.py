@@ -546,6 +546,18 @@ def test_functions_that_come_with_calls_are_fetched_once_and_kept_to_the_end_of_
     assert set(dropped.digests) == {file("square").digest, file("cube").digest}
 
 
+def test_a_job_whose_answers_are_not_confirmed_is_known_when_they_are_sent_over_a_new_line() -> None:
+    keeper = working()
+    called(keeper, 0, 1)
+    keeper.tell(ended(0))
+    keeper.tell(events.Disconnected())
+    assert events.ForgetJob(JOB) not in keeper.tell(events.Connected())
+    keeper.tell(events.Welcomed(LEASE, 15.0, 2.0))
+    keeper.tell(events.Committed((attempt("k3f9", 0),)))
+    keeper.tell(events.Disconnected())
+    assert events.ForgetJob(JOB) in keeper.tell(events.Connected())
+
+
 def test_what_a_call_alone_needs_is_dropped_with_it() -> None:
     keeper = working()
     assert events.Fetch(file("large"), passing=True) in called(keeper, 0, 1, more="large")

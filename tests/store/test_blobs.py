@@ -556,6 +556,18 @@ def test_what_comes_twice_at_a_time_takes_room_once(hall: BlobStore) -> None:
     assert lies_in_memory(hall, pass_by(hall, b"b" * 60 * ROOM))
 
 
+def test_what_passes_does_not_take_the_place_of_the_same_blob_on_the_disk(hall: BlobStore) -> None:
+    content = b"a" * 40 * ROOM
+    incoming = hall.begin(digest_of(content), len(content), passing=True)
+    incoming.append(content)
+    synced = hall.put_bytes(content)
+    hall.sync([synced])
+    file = (hall.folder / synced[7:9] / synced[9:]).stat().st_ino
+    incoming.finish()
+    assert hall.path(synced).stat().st_ino == file
+    assert lies_in_memory(hall, pass_by(hall, b"b" * 100 * ROOM))
+
+
 def test_however_small_not_too_many_blobs_lie_in_memory(hall: BlobStore) -> None:
     passed = [pass_by(hall, bytes([number])) for number in range(101)]
     assert [lies_in_memory(hall, digest) for digest in passed] == [False] + [True] * 100
