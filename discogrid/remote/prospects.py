@@ -34,7 +34,7 @@ class Prospects:
         if reasons is None:
             return ""
         agents = await _live(session)
-        if not agents:
+        if not reasons or not agents:  # or one has come since it was asked why
             return "" if self._grid.own else self._say(NOBODY)  # whose agent is coming
         mine = ".".join(map(str, self._python))
         if not self._bare and all(not agent.python.startswith(f"{mine}.") for agent in agents):
@@ -55,7 +55,7 @@ class Prospects:
         reasons = await self._reasons(session, job)
         if reasons is None:
             return said
-        if not await _live(session):
+        if not reasons or not await _live(session):
             words = NOBODY
         else:
             shown = [

@@ -125,9 +125,9 @@ class Gate:
     def _cut(self, excess: Excess) -> None:
         """End a connection as its network could: libzmq cleans up what it has collected of it."""
         connection = excess.connection
+        self.cut += 1  # before who was cut notices
         with contextlib.suppress(OSError), self._borrowed(connection.fd) as own:
             own.shutdown(plain.SHUT_RDWR)
-        self.cut += 1
         now = time.monotonic()
         if now - self._complained > COMPLAINT_S:
             self._complained = now
