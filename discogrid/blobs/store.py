@@ -181,12 +181,13 @@ class BlobStore:
         place = Path(self._place(digest))
         if size < 0:
             raise BlobError(f"a blob of {size} bytes cannot be")
-        if passing and self._reserve_memory(size):
-            gathered = Gathered()
-            settled = partial(self._settled, digest, size, gathered)
-            return Incoming(gathered, digest, size, settled, believed=believed)
         self._reserve(size)
         try:
+            if passing and self._reserve_memory(size):
+                gathered = Gathered()
+                settled = partial(self._settled, digest, size, gathered)
+                self._release(size)  # there is room on the disk, should it have to become a file
+                return Incoming(gathered, digest, size, settled, believed=believed)
             bed = PartFile(self.folder / INCOMING, place)
             return Incoming(bed, digest, size, partial(self._ended, digest, size), believed=believed)
         except BaseException:

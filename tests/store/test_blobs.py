@@ -536,6 +536,14 @@ def test_where_there_is_no_room_for_what_passes_it_is_a_file(hall: BlobStore) ->
     assert hall.path(needed).read_bytes() == b"a" * 40 * ROOM
 
 
+def test_what_passes_is_refused_where_the_disk_has_no_room_for_it_either(hall: BlobStore) -> None:
+    full = hall.put_bytes(b"a" * 990 * ROOM)
+    hall.pin(full, "somebody")
+    with pytest.raises(BlobError, match="no room"):
+        hall.begin(digest_of(b"b"), 20 * ROOM, passing=True)
+    assert lies_in_memory(hall, pass_by(hall, b"c" * 10 * ROOM))
+
+
 def test_what_passes_and_is_let_go_of_is_gone(hall: BlobStore) -> None:
     digest = pass_by(hall, b"a" * 90 * ROOM)
     hall.pin(digest, "one")
